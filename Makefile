@@ -1,0 +1,58 @@
+# Everything a person types: `make run` and `make test`. Needs Python 3.11 or newer and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+UV_VERSION := 0.13.9
+WORKERS ?= 2
+
+.PHONY: help setup run test test-fast lint bench ui lock clean
+
+help: ## Show the targets.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+setup: $(STAMP) ## Make .venv with the locked dependencies and .venv/bin/mlcc.
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "this Python cannot make virtual environments; install its venv package (Debian: apt install python3-venv)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup ## Prove the local tier on this machine and show what was learned.
+	@$(BIN)/mlcc init
+	@$(BIN)/mlcc run --tier local
+	@$(BIN)/mlcc coverage
+	@$(BIN)/mlcc gaps
+	@$(BIN)/mlcc sql "SELECT deployment_config, model_family, instance_type, concurrency, round(request_throughput_rps, 1) AS rps, \
+	  round(e2e_latency_p99_ms, 2) AS p99_ms FROM mlcc_ci.benchmark_results WHERE status = 'completed' ORDER BY rps DESC LIMIT 5"
+	@echo "open the Dagster UI with: make ui"
+
+test: setup ## Run every check: lint, types, import floors, docs, all tests.
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+test-fast: setup ## Run the tests that take little time.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser"
+
+lint: setup ## Check style, types and import floors.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: setup ## Measure ratios against peers and floors (benchmarks/RESULTS.md keeps figures).
+	$(BIN)/python -m benchmarks
+
+ui: setup ## Open the Dagster UI on this home.
+	@$(BIN)/mlcc ui
+
+lock: setup ## Write requirements.lock anew from pyproject.toml.
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml --group dev -o requirements.lock
+
+clean: ## Remove the environment (results in .mlcc stay).
+	rm -rf $(VENV)

@@ -1,0 +1,1 @@
+"""What exists: partitions, the lifecycle graph, coverage, gaps, and their checks."""

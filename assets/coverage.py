@@ -1,0 +1,182 @@
+"""What the evidence covers and what is missing, per model family.
+
+Belongs here: the two assets, their metadata tables and their checks. Not here: the rules (`core`), reading the store
+(`resources.survey`).
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from assets.lifecycle import OWNER
+from assets.partitions import MODEL_FAMILIES
+from mlcc_dagster.core.configuration import DIMENSIONS
+from mlcc_dagster.core.coverage import Coverage, matrix, percent_text
+from mlcc_dagster.core.gaps import Gap
+from mlcc_dagster.core.plausibility import plausibility_problems
+from mlcc_dagster.core.records import COLUMN_NAMES
+from mlcc_dagster.core.standing import Standing
+from resources.dagster_resources import PlatformResource
+from resources.survey import Survey
+
+ALL_RESULTS = dg.AssetDep("benchmark_results", partition_mapping=dg.AllPartitionMapping())
+SHOWN_GAPS = 50
+"""Gaps in an asset's metadata table; `mlcc gaps --limit 0` lists all."""
+
+
+NOTHING = Coverage.of((), {}, Standing.of(()), now=datetime.min.replace(tzinfo=UTC), stale_after=None)
+"""The coverage of a family that has neither a possible vector nor evidence."""
+
+
+def survey_of(platform: PlatformResource) -> Survey:
+    """Take a survey with the platform of a run."""
+    opened = platform.open()
+    return Survey.take(opened.store, opened.catalog, opened.executor)
+
+
+def share_text(share: tuple[int, int]) -> str:
+    """Return a share as counts first, then percent: `3/8 (37.5 %)`."""
+    return f"{share[0]}/{share[1]} ({percent_text(share)})"
+
+
+def matrix_table(coverage: Coverage, rows: str, columns: str) -> dg.MetadataValue:
+    """Return two dimensions crossed as a Dagster table: `proven/possible` per cell, empty where nothing is possible."""
+    crossed = matrix(coverage, rows, columns)
+    records = []
+    for row in crossed.rows:
+        cells = {column: crossed.cell(row, column) for column in crossed.columns}
+        shown = {column: f"{len(c.proven)}/{c.possible}" if c.possible else "" for column, c in cells.items()}
+        records.append(dg.TableRecord({rows: row} | shown))
+    schema = dg.TableSchema([dg.TableColumn(name, "string") for name in (rows, *crossed.columns)])
+    return dg.MetadataValue.table(records, schema)
+
+
+def coverage_metadata(coverage: Coverage) -> dict[str, dg.MetadataValue]:
+    """Return counts before percent, who proved it, and two crossings as tables."""
+    proofs = ", ".join(f"{executor} {count}" for executor, count in coverage.proofs_by_executor.items())
+    return {
+        "possible": dg.MetadataValue.int(len(coverage.possible)),
+        "proven": dg.MetadataValue.int(len(coverage.proven)),
+        "failed": dg.MetadataValue.int(len(coverage.failed)),
+        "unfeasible": dg.MetadataValue.int(len(coverage.unfeasible)),
+        "untested": dg.MetadataValue.int(len(coverage.untested)),
+        "stale": dg.MetadataValue.int(len(coverage.stale)),
+        "tested": dg.MetadataValue.text(share_text(coverage.tested_share)),
+        "passing": dg.MetadataValue.text(share_text(coverage.passing_share)),
+        "proven share": dg.MetadataValue.text(share_text(coverage.proven_share)),
+        "proven by": dg.MetadataValue.text(proofs or "nobody yet"),
+        "deployment_config x instance_family": matrix_table(coverage, "deployment_config", "instance_family"),
+        "deployment_config x quantization": matrix_table(coverage, "deployment_config", "quantization"),
+    }
+
+
+def gap_metadata(gaps: Sequence[Gap]) -> dict[str, dg.MetadataValue]:
+    """Return the number of gaps, how many may be started, and the first of them as a table with reasons."""
+    records = [
+        dg.TableRecord(
+            dict(zip(DIMENSIONS, gap.vector.values(), strict=True))
+            | {"neighbours": gap.neighbours, "reason": gap.reason.value, "detail": gap.detail}
+        )
+        for gap in gaps[:SHOWN_GAPS]
+    ]
+    columns = [dg.TableColumn(name, "string") for name in DIMENSIONS]
+    columns += [
+        dg.TableColumn("neighbours", "int"),
+        dg.TableColumn("reason", "string"),
+        dg.TableColumn("detail", "string"),
+    ]
+    return {
+        "gaps": dg.MetadataValue.int(len(gaps)),
+        "startable": dg.MetadataValue.int(sum(gap.reason.startable for gap in gaps)),
+        "first gaps": dg.MetadataValue.table(records, dg.TableSchema(columns)),
+    }
+
+
+@dg.asset(
+    partitions_def=MODEL_FAMILIES,
+    deps=[ALL_RESULTS],
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="coverage",
+    owners=[OWNER],
+    kinds={"python", "parquet"},
+    description="Per model family: which possible configurations are proven, failed, unfeasible or untested.",
+)
+def coverage_matrix(context: dg.AssetExecutionContext, platform: PlatformResource) -> None:
+    """Count what the store's snapshot covers, for every family of the run, from one look at the store.
+
+    A family without any possible vector for this executor (and no evidence) is materialized with zeros.
+    """
+    survey = survey_of(platform)
+    families = set(survey.coverage.families)
+    for family in context.partition_keys:
+        coverage = survey.coverage.of_family(family) if family in families else NOTHING
+        context.add_asset_metadata(coverage_metadata(coverage), asset_key="coverage_matrix", partition_key=family)
+    context.log.info(
+        f"coverage of {len(context.partition_keys)} families from {len(survey.snapshot.files)} result files"
+    )
+
+
+@dg.asset(
+    partitions_def=MODEL_FAMILIES,
+    deps=[ALL_RESULTS],
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    group_name="coverage",
+    owners=[OWNER],
+    kinds={"python", "parquet"},
+    description="Per model family: its slice of the ranked list of what nobody has proven, each with the reason.",
+)
+def gap_list(context: dg.AssetExecutionContext, platform: PlatformResource) -> None:
+    """List the gaps of the catalog universe that the executor can run, one slice of the global list per family."""
+    survey = survey_of(platform)
+    for family in context.partition_keys:
+        gaps = [gap for gap in survey.gaps if gap.vector.model_family == family]
+        context.add_asset_metadata(gap_metadata(gaps), asset_key="gap_list", partition_key=family)
+    context.log.info(f"{len(survey.gaps)} gaps in {len(context.partition_keys)} families")
+
+
+@dg.asset_check(asset="benchmark_results", description="Every result file is readable and has the table's columns.")
+def results_have_the_schema(platform: PlatformResource) -> dg.AssetCheckResult:
+    """Fail when a file in the store is damaged or foreign, naming each; the others are read all the same."""
+    snapshot = platform.open().store.snapshot()
+    names = snapshot.table().column_names
+    missing = [name for name in COLUMN_NAMES if name not in names]
+    return dg.AssetCheckResult(
+        passed=not snapshot.skipped and not missing,
+        metadata={
+            "files": dg.MetadataValue.int(len(snapshot.files)),
+            "left out": dg.MetadataValue.md("\n".join(f"- {path}: {why}" for path, why in snapshot.skipped) or "none"),
+            "missing columns": dg.MetadataValue.text(", ".join(missing) or "none"),
+        },
+    )
+
+
+@dg.asset_check(asset="benchmark_results", description="One row per run, configuration, workload and concurrency.")
+def results_are_unique(platform: PlatformResource) -> dg.AssetCheckResult:
+    """Fail when two rows have one identity (run_id, config_id, workload, concurrency)."""
+    identity = ["run_id", "config_id", "workload", "concurrency"]
+    table = platform.open().store.snapshot().table(columns=identity)
+    distinct = table.group_by(identity).aggregate([]).num_rows
+    return dg.AssetCheckResult(
+        passed=distinct == table.num_rows,
+        metadata={"rows": dg.MetadataValue.int(table.num_rows), "distinct": dg.MetadataValue.int(distinct)},
+    )
+
+
+@dg.asset_check(asset="benchmark_results", description="No measured value lies outside what is possible.")
+def results_are_plausible(platform: PlatformResource) -> dg.AssetCheckResult:
+    """Fail when a value is negative, an error rate above 1, or percentiles are out of order; names the rows."""
+    problems = [
+        f"{row['run_id']} at {row['concurrency']}: {problem}"
+        for row in platform.open().store.snapshot().rows()
+        for problem in plausibility_problems(row)
+    ]
+    shown = "\n".join(f"- {problem}" for problem in problems[:20]) or "none"
+    return dg.AssetCheckResult(
+        passed=not problems,
+        metadata={"problems": dg.MetadataValue.int(len(problems)), "first": dg.MetadataValue.md(shown)},
+    )
+
+
+ASSETS: tuple[dg.AssetsDefinition, ...] = (coverage_matrix, gap_list)
+CHECKS: tuple[dg.AssetChecksDefinition, ...] = (results_have_the_schema, results_are_unique, results_are_plausible)

@@ -1,0 +1,46 @@
+"""The partitions of the platform's assets.
+
+Belongs here: the definitions and how their keys follow the catalog and the store. Not here: who asks for a partition.
+"""
+
+import dagster as dg
+
+from resources.platform import Platform
+
+CONFIGURATIONS = dg.DynamicPartitionsDefinition(name="configuration")
+"""One key per configuration: its config_id. Names are in metadata and tags: a key must stay valid in paths and URLs."""
+
+MODEL_FAMILIES = dg.DynamicPartitionsDefinition(name="model_family")
+"""One key per model family of the catalog or the store; dynamic, since imports bring new ones."""
+
+
+def wanted_keys(platform: Platform) -> dict[str, list[str]]:
+    """Return the keys that should exist, by definition name: configurations the executor can run come first."""
+    known = platform.configurations()
+    runnable = [key for key, configuration in known.items() if platform.executor.can_run(configuration) is None]
+    others = [key for key in known if key not in set(runnable)]
+    families = {configuration.model_family for configuration in known.values()}
+    families |= {model.family for model in platform.catalog.models.values()}
+    stored = platform.store.snapshot().table(columns=["model_family"]).column("model_family").unique().to_pylist()
+    return {
+        "configuration": [*runnable, *others],
+        "model_family": sorted(families | {family for family in stored if family}),
+    }
+
+
+def missing_keys(platform: Platform, instance: dg.DagsterInstance) -> dict[str, list[str]]:
+    """Return the wanted keys that the instance does not have yet, by definition name."""
+    return {
+        name: [key for key in keys if key not in set(instance.get_dynamic_partitions(name))]
+        for name, keys in wanted_keys(platform).items()
+    }
+
+
+def add_missing_keys(platform: Platform, instance: dg.DagsterInstance) -> int:
+    """Add the missing keys in one call per definition (singly it is hundreds of times slower) and return how many."""
+    added = 0
+    for name, keys in missing_keys(platform, instance).items():
+        if keys:
+            instance.add_dynamic_partitions(name, keys)
+            added += len(keys)
+    return added

@@ -1,0 +1,1 @@
+"""SQL text and its YAML, importable as data; no code."""

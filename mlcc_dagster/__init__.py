@@ -1,0 +1,1 @@
+"""The platform's own package: the domain (`core`), the commands (`cli`) and the assembled Dagster definitions."""

@@ -1,0 +1,114 @@
+"""How commands speak: tables and sentences on standard output, progress on standard error, one JSON document with `--json`.
+
+Belongs here: output and nothing else. On a terminal tables fit its width; anywhere else they are plain lines, one per row,
+that text tools can read.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ABSENT = "-"
+
+
+@cache
+def err() -> "Console":
+    """The console on standard error, for progress: a bar and the lines beside it must go through the same one."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str = "") -> None:
+    """Print one line of plain text to standard output."""
+    print(text)  # noqa: T201
+
+
+def warn(text: str) -> None:
+    """Print one warning to standard error."""
+    err().print(f"warning: {text}", markup=False, style="yellow")
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document, all of it and nothing else, to standard output.
+
+    JSON has no word for numbers that are not finite: they are the texts `NaN`, `Infinity` and `-Infinity`, never null,
+    which means absent. Bytes are hexadecimal text, dates and decimals their usual text.
+    """
+    say(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False, default=_json_text))
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()
+) -> None:
+    """Print a title and a table; absent values are `-`. `right` names the columns of numbers."""
+    texts = [[cell_text(value) for value in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_rich(title, columns, texts, right)
+        return
+    say(title)
+    if not texts:
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
+    # The last column may hold whole sentences: a rule as long as the longest of them says nothing.
+    rules = ["-" * width for width in widths[:-1]] + ["-" * len(columns[-1])]
+    say()
+    for line in (columns, rules, *texts):
+        cells = (
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for name, cell, width in zip(columns, line, widths, strict=True)
+        )
+        say("  ".join(cells).rstrip())
+    say()
+
+
+def _print_rich(title: str, columns: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence[str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    console.print(Text(title, style="bold"))
+    if not texts:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
+    for row in texts:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def cell_text(value: Any) -> str:
+    """Return a value as one line for a table: `-` where absent, `true` and `false` in SQL's spelling."""
+    if value is None:
+        return ABSENT
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " ".join(str(value).splitlines())
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 gap`, `2 gaps`, `no gaps`."""
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _json_text(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,236 @@
+"""A round that a command runs: joining it, running what is left of it, watching what another process runs, reporting.
+
+Belongs here: the loop over configurations and its report. Not here: what one run does (`resources.lifecycle`).
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlcc_dagster.cli import console
+from mlcc_dagster.cli.instance import open_instance
+from mlcc_dagster.cli.progress_view import ProgressView
+from mlcc_dagster.core.configuration import Configuration
+from resources import processes
+from resources.ci_table import Attempt
+from resources.platform import Platform
+from resources.rounds import Round
+
+WATCH_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Target:
+    """One configuration of a round. `refusal` says why the executor cannot run it; `expected_failure` is the failure
+    category that its catalog entry exists to provoke."""
+
+    config_id: str
+    name: str
+    configuration: Configuration
+    refusal: str | None = None
+    expected_failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run is expected to take: seconds and USD per configuration, from its own past runs where there are any."""
+
+    seconds: dict[str, float]
+    usd: float
+    learned: int
+    runnable: int
+    sentence: str
+    targets: Sequence[Target]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the forecast as the JSON document of a dry run."""
+        return {
+            "started": False,
+            "configurations": [
+                {
+                    "config_id": t.config_id,
+                    "name": t.name,
+                    "configuration": str(t.configuration),
+                    "runs_here": t.refusal is None,
+                    "reason": t.refusal,
+                    "estimated_seconds": self.seconds.get(t.config_id),
+                }
+                for t in self.targets
+            ],
+            "estimated_seconds": sum(self.seconds.values()),
+            "estimated_usd": self.usd,
+        }
+
+
+def estimate(platform: Platform, targets: Sequence[Target], tier: str | None) -> Forecast:
+    """Estimate a run from past durations of the same configuration, else from the tier's known cost and time.
+
+    A configuration that neither knows counts with the mean of the others, 60 s where there is none.
+    """
+    declared = platform.catalog.tiers.get(tier) if tier else None
+    prior = declared.known_minutes * 60 / max(1, len(targets)) if declared and declared.known_minutes else None
+    past: dict[str, list[float]] = {}
+    for attempt in platform.ci.attempts():
+        if attempt.state == "finished" and attempt.seconds is not None:
+            past.setdefault(attempt.config_id, []).append(attempt.seconds)
+    runnable = [target for target in targets if target.refusal is None]
+    known = {t.config_id: sum(past[t.config_id]) / len(past[t.config_id]) for t in runnable if t.config_id in past}
+    otherwise = prior if prior is not None else (sum(known.values()) / len(known) if known else 60.0)
+    seconds = {t.config_id: known.get(t.config_id, otherwise) for t in runnable}
+    usd = sum(seconds[t.config_id] * platform.usd_per_second(t.configuration) for t in runnable)
+    total = sum(seconds.values())
+    sentence = (
+        f"{len(runnable)} of {len(targets)} configurations run here, about {max(total / 60, 0.1):.1f} min and {usd:.2f} USD "
+        f"({len(known)} learned from past runs)"
+    )
+    if declared is not None:
+        sentence += f"; the tier's ceiling is {declared.cost_ceiling_usd:.0f} USD"
+    return Forecast(seconds, usd, len(known), len(runnable), sentence, tuple(targets))
+
+
+@dataclass
+class Report:
+    """How a round ended, from the table's own records."""
+
+    platform: Platform
+    round: Round
+    targets: Sequence[Target]
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    interrupted: bool = False
+
+    def verdict(self, target: Target) -> tuple[str, bool]:
+        """Return what to show for one configuration and whether it went as expected."""
+        attempt = self.attempts.get(target.config_id)
+        if target.refusal:
+            return f"left out: {target.refusal}", True
+        if attempt is None or attempt.state != "finished":
+            return "not finished", False
+        if attempt.status == "completed" and attempt.run_status == "pass":
+            if target.expected_failure:
+                return f"passed, although {target.expected_failure} was expected", False
+            return "proven", True
+        text = f"{attempt.status}: {attempt.reason}"
+        if target.expected_failure and attempt.failure_category == target.expected_failure:
+            return f"{text} (as its entry expects)", True
+        return text, False
+
+    @property
+    def exit_code(self) -> int:
+        """0 all as expected, 1 something failed, 130 interrupted."""
+        if self.interrupted:
+            return 130
+        return 0 if all(self.verdict(target)[1] for target in self.targets) else 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as the JSON document of a run."""
+        return {
+            "round": self.round.id,
+            "interrupted": self.interrupted,
+            "configurations": [
+                {
+                    "config_id": target.config_id,
+                    "name": target.name,
+                    "verdict": self.verdict(target)[0],
+                    "as_expected": self.verdict(target)[1],
+                    "status": attempt.status if (attempt := self.attempts.get(target.config_id)) else None,
+                    "run_id": attempt.run_id if attempt else None,
+                    "seconds": attempt.seconds if attempt else None,
+                    "cost_usd": attempt.cost_usd if attempt else None,
+                    "dagster_run_id": attempt.owner.dagster_run_id if attempt else None,
+                }
+                for target in self.targets
+            ],
+        }
+
+    def show(self) -> None:
+        """Print the report as a table and one line of counts."""
+        rows = []
+        for target in self.targets:
+            attempt = self.attempts.get(target.config_id)
+            rows.append(
+                [
+                    target.name,
+                    attempt.run_id if attempt else None,
+                    f"{attempt.seconds:.1f}" if attempt and attempt.seconds is not None else None,
+                    f"{attempt.cost_usd:.4f}" if attempt and attempt.cost_usd is not None else None,
+                    self.verdict(target)[0],
+                ]
+            )
+        console.print_table(
+            f"Round {self.round.id}",
+            ["configuration", "run", "seconds", "USD", "verdict"],
+            rows,
+            right=["seconds", "USD"],
+        )
+        proven = sum(self.verdict(t)[0] == "proven" for t in self.targets)
+        surprises = sum(not self.verdict(t)[1] for t in self.targets)
+        spent = sum(a.cost_usd or 0.0 for a in self.attempts.values())
+        console.say(
+            f"{len(self.targets)} configurations | {proven} proven | {surprises} not as expected | {spent:.4f} USD"
+        )
+        if self.interrupted:
+            console.say("interrupted: the same command joins this round again and runs what is left")
+
+
+def run_round(
+    platform: Platform,
+    scope: str,
+    targets: Sequence[Target],
+    *,
+    tier: str | None,
+    fresh: bool = False,
+    verbose: bool = False,
+    show: bool = True,
+) -> Report:
+    """Run what is left of a round, one Dagster run per configuration in this process, and return how it ended.
+
+    Configurations that another live process runs are waited for, and taken over when that process dies. Ctrl-C ends the
+    current run in order (cleaned, claim freed) and leaves the round open.
+    """
+    runnable = [target for target in targets if target.refusal is None]
+    open_seconds = 0.0 if fresh else platform.home.settings.round_open_seconds
+    with open_instance(platform.home) as instance:
+        from assets.partitions import add_missing_keys
+        from assets.reaping import clear
+        from mlcc_dagster.cli.dagster_runs import DagsterRuns
+
+        clear(platform, instance)
+        add_missing_keys(platform, instance)
+        joined = platform.rounds.join(scope, [t.config_id for t in runnable], open_seconds=open_seconds)
+        report = Report(platform, joined, targets)
+        with ProgressView(platform, runnable, shown=show) as view:
+            if joined.joined:
+                view.note(f"joins the open round {joined.id}")
+            runs = DagsterRuns(platform, instance, view.listener, verbose=verbose)
+            while not report.interrupted:
+                _, remaining = platform.rounds.progress(joined.id)
+                mine = [target for target in runnable if target.config_id in remaining]
+                busy = held_elsewhere(platform)
+                free = next((target for target in mine if target.config_id not in busy), None)
+                if not mine:
+                    break
+                if free is None:
+                    view.note(
+                        f"waiting for {', '.join(busy[t.config_id] for t in mine if t.config_id in busy)}", once=True
+                    )
+                    time.sleep(WATCH_SECONDS)
+                    clear(platform, instance)
+                    continue
+                report.interrupted = runs.lifecycle(free, round_id=joined.id, tier=tier, run_type="ci").interrupted
+            if not report.interrupted:
+                runs.refresh()
+    for target in targets:
+        mine_attempts = platform.ci.attempts(target.config_id, round=joined.id)
+        if mine_attempts:
+            report.attempts[target.config_id] = max(mine_attempts, key=lambda a: a.generation)
+    return report
+
+
+def held_elsewhere(platform: Platform) -> dict[str, str]:
+    """Return what other live processes run now: config id to a text naming the owner."""
+    return {
+        attempt.config_id: str(attempt.owner)
+        for attempt in platform.ci.running()
+        if processes.owner_alive(attempt.owner) is not False
+    }

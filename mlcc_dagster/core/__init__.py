@@ -1,0 +1,1 @@
+"""The domain, pure: no Dagster, no DuckDB, no input or output. One concept per module."""

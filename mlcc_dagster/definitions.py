@@ -1,0 +1,5 @@
+"""The entry point that Dagster loads."""
+
+from mlcc_dagster.build import build_defs
+
+defs = build_defs()

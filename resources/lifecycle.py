@@ -1,0 +1,340 @@
+"""One run of one configuration, without an orchestrator: begin, perform a stage, conclude, abandon.
+
+Belongs here: the order in which claim, stages, clean and commit happen, and what each leaves behind. Not here: the graph
+that calls it (`assets.lifecycle`), the stages themselves (executors), the rules of an outcome (`core.outcome`).
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from catalog.model import Entry
+from mlcc_dagster.core.configuration import Configuration
+from mlcc_dagster.core.exceptions import LeaseLost, MlccError, StageFailed, UsageError
+from mlcc_dagster.core.failures import retry_due
+from mlcc_dagster.core.identity import config_id
+from mlcc_dagster.core.outcome import BenchmarkPlan, Outcome, Owner, StageResult, StageStatus
+from mlcc_dagster.core.records import RequestRecord, parse_record, result_rows, utc_text
+from mlcc_dagster.core.resolution import configuration_of
+from mlcc_dagster.core.stages import (
+    CANONICAL_ORDER,
+    DEFAULT_LIMIT_SECONDS,
+    GATE_STAGES,
+    TUNING_STAGES,
+    Stage,
+    stages_named,
+)
+from resources.ci_table import Attempt, Commit, Refused
+from resources.commit import commit, recover
+from resources.platform import Platform
+from resources.stage_runner import clean_run, run_stage
+
+RUN_TYPES: tuple[str, ...] = ("ci", "path_prove", "optimization", "manual", "prove")
+
+LAST_GATE_STAGE = max(GATE_STAGES, key=CANONICAL_ORDER.index)
+
+DEFAULT_STAGES: frozenset[Stage] = frozenset(Stage) - TUNING_STAGES - {Stage.STAGE}
+"""What a configuration without a declared lifecycle goes through."""
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What was asked for: a configuration on an occasion. `round` names the occasion."""
+
+    config_id: str
+    round: str
+    run_type: str = "manual"
+    tier: str | None = None
+    reservation: str | None = None
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """What a finished run left: its rows, the file they are in, and the sentence that says how it ended."""
+
+    outcome: Outcome
+    rows: Sequence[Mapping[str, Any]]
+    path: Path | None
+    cost_usd: float
+    sentence: str
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether everything that was asked for worked, clean included."""
+        return self.outcome.run_status == "pass"
+
+
+def find_configuration(platform: Platform, key: str) -> tuple[Configuration, Entry | None, BenchmarkPlan]:
+    """Return the configuration behind a config id, its catalog entry if it has one, and what is to be measured.
+
+    A record in the CI table comes before the catalog. Raises `UsageError` where neither knows the id.
+    """
+    entry = next(
+        (e for e in platform.catalog.entries if config_id(configuration_of(e, platform.catalog)) == key),
+        None,
+    )
+    record = platform.ci.record(key)
+    if record is not None:
+        return record.configuration, entry, record.benchmark
+    if entry is None:
+        raise UsageError(f"no configuration {key} is registered or in the catalog; see `mlcc catalog list`")
+    return configuration_of(entry, platform.catalog), entry, benchmark_plan(entry)
+
+
+def benchmark_plan(entry: Entry) -> BenchmarkPlan:
+    """Return what stage 2 of a catalog entry measures."""
+    return BenchmarkPlan(
+        enabled=entry.benchmark.enabled,
+        workload=entry.benchmark.workload,
+        concurrency_levels=tuple(entry.benchmark.concurrency_levels),
+    )
+
+
+def stages_of(entry: Entry | None, plan: BenchmarkPlan) -> frozenset[Stage]:
+    """Return the stages a run goes through: what the entry declares (validate and clean always), with the
+    benchmark only where it is enabled."""
+    asked = DEFAULT_STAGES
+    if entry is not None and entry.lifecycle:
+        asked = frozenset(stage for step in entry.lifecycle for stage in stages_named(step))
+        asked |= {Stage.VALIDATE, Stage.CLEAN, Stage.REGISTER}
+    return asked if plan.enabled else asked - {Stage.BENCHMARK}
+
+
+def begin(platform: Platform, request: RunRequest, owner: Owner, *, now: datetime | None = None) -> Outcome | Refused:
+    """Claim the configuration for this run: one conditional write, and the outcome that stages hand on.
+
+    Commits that a dead process left between intent and end are replayed first. Returns `Refused` when another lease
+    lives, the round already has this configuration, or the run's reservation is gone. Raises `UsageError` when the
+    configuration is unknown or the executor cannot run it: nothing is claimed or written then.
+    """
+    configuration, entry, plan = find_configuration(platform, request.config_id)
+    reason = platform.executor.can_run(configuration)
+    if reason is not None:
+        raise UsageError(f"executor {platform.executor.name} cannot run {configuration}: {reason}")
+    with contextlib.suppress(MlccError):
+        # A result of another configuration that cannot be published (disk full) must not stop this one; where it is
+        # this one's, the claim below says that its commit is pending. `reap` reports it.
+        recover(platform.ci, platform.store)
+    settings = platform.home.settings
+    claim = platform.ci.claim(
+        request.config_id,
+        configuration=configuration,
+        round=request.round,
+        owner=owner,
+        lease_seconds=settings.lease_seconds,
+        run_type=request.run_type,
+        tier=request.tier or (entry.tier if entry else None),
+        benchmark=plan,
+    )
+    if isinstance(claim, Refused):
+        return claim
+    if request.reservation and not platform.ledger.activate(request.reservation, claim.run_id):
+        platform.ci.interrupt(claim.run_id, "its reservation was released before the run began")
+        return Refused(reason="reservation released", owner="the budget ledger", run_id=claim.run_id)
+    return Outcome(
+        claim=claim,
+        configuration=configuration,
+        run_type=request.run_type,
+        stages=stages_of(entry, plan),
+        benchmark=plan,
+        tier=request.tier or (entry.tier if entry else None),
+        reservation=request.reservation,
+        technique=entry.tune_config.technique if entry and entry.tune_config else None,
+    )
+
+
+def stage_limit(platform: Platform, outcome: Outcome, stage: Stage) -> float:
+    """Return the stage's time limit in seconds: the entry's `tuneTimeout` for tune, its `timeout` for the others,
+    else the default of the stage."""
+    entry = next(
+        (
+            e
+            for e in platform.catalog.entries
+            if config_id(configuration_of(e, platform.catalog)) == outcome.claim.config_id
+        ),
+        None,
+    )
+    declared = None if entry is None else (entry.tune_timeout if stage is Stage.TUNE else entry.timeout)
+    return float(declared or DEFAULT_LIMIT_SECONDS[stage])
+
+
+def perform(
+    platform: Platform, stage: Stage, outcome: Outcome, *, on_line: Callable[[str], None] | None = None
+) -> Outcome:
+    """Run one stage, or skip it with the reason, and return the outcome with its result.
+
+    Never raises for a failing stage; a cancellation (`BaseException`) passes through.
+    """
+    skipped = outcome.skip_reason(stage)
+    if skipped is not None:
+        result = StageResult(
+            stage, StageStatus.SKIP, started_at=utc_text(datetime.now(UTC)), seconds=0.0, error=skipped
+        )
+        return note(platform, outcome.with_result(result), result)
+    if stage is Stage.BENCHMARK:
+        run_id = f"bmk-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        platform.ci.benchmarking(outcome.claim, benchmark_run_id=run_id)
+    result = run_stage(
+        stage,
+        outcome,
+        executor=platform.executor,
+        home=platform.home,
+        ci=platform.ci,
+        ledger=platform.ledger,
+        limit_seconds=stage_limit(platform, outcome, stage),
+        on_line=on_line,
+    )
+    return note(platform, outcome.with_result(result), result)
+
+
+def note(platform: Platform, done: Outcome, result: StageResult) -> Outcome:
+    """Keep a stage's result in the attempt, with the gate's verdict once it is known, and return the outcome."""
+    last_of_gate = result.stage is LAST_GATE_STAGE or (
+        result.stage in GATE_STAGES and result.status is StageStatus.FAIL
+    )
+    with contextlib.suppress(LeaseLost):
+        # A lost lease stops the run where it would write: in the commit, after everything was cleaned.
+        platform.ci.stage_ended(
+            done.claim, result.stage.value, result.to_document(), test_status=done.test_status if last_of_gate else None
+        )
+    return done
+
+
+def read_measurements(platform: Platform, outcome: Outcome) -> dict[int, list[RequestRecord]]:
+    """Read the raw records that the benchmark kept, by concurrency level; empty where none ran or it failed."""
+    if outcome.benchmark_status != "completed":
+        return {}
+    paths = outcome.output("raw") or {}
+    return {
+        int(level): [parse_record(line) for line in (platform.home.root / path).read_text("utf-8").splitlines() if line]
+        for level, path in paths.items()
+    }
+
+
+def conclude(platform: Platform, outcome: Outcome) -> Conclusion:
+    """Write what the run proved and return it: rows, then the commit in its fixed order, then the budget settled.
+
+    Raises `LeaseLost` when another owner took the configuration over meanwhile: nothing is written then.
+    """
+    now = datetime.now(UTC)
+    seconds = sum(float(r.outputs.get("virtual_seconds", r.seconds)) for r in outcome.results)
+    cost_usd = seconds * platform.usd_per_second(outcome.configuration)
+    failure = outcome.evidence_failure
+    instance = platform.catalog.instances.get(outcome.configuration.instance_type)
+    outputs = {name: value for result in outcome.results for name, value in result.outputs.items()}
+    rows = (
+        []
+        if outcome.status == "partial"
+        else result_rows(
+            outcome,
+            measurements=read_measurements(platform, outcome),
+            executor=platform.executor.name,
+            evidence=platform.executor.evidence(outcome.configuration, outputs),
+            instance=instance,
+            workload=platform.catalog.workloads.get(outcome.benchmark.workload),
+            run_timestamp=utc_text(now),
+            raw_uri=raw_place(platform, outcome),
+            cost_usd=cost_usd,
+            usd_per_hour=None if instance is None else instance.usd_per_hour,
+        )
+    )
+    category = failure.failure.category if failure and failure.failure else None
+    due = None
+    if category is not None:
+        earlier = [a for a in platform.ci.attempts(outcome.claim.config_id) if a.state == "finished"]
+        due = retry_due(category, 1 + failures_in_a_row(earlier, category), now)
+    benchmarked = outcome.benchmark_status is not None
+    noted = platform.ci.record(outcome.claim.config_id)
+    payload = Commit(
+        rows=tuple(rows),
+        status=outcome.status,
+        test_status=outcome.test_status,
+        run_status=outcome.run_status,
+        duration_seconds=seconds,
+        stage_results={r.stage.value: r.to_json() for r in outcome.results},
+        error_message=sentence_of(outcome) if outcome.run_status != "pass" else None,
+        benchmark_run_id=noted.last_benchmark_run_id if noted and benchmarked else None,
+        benchmark_timestamp=utc_text(now) if benchmarked else None,
+        benchmark_status=outcome.benchmark_status,
+        image=outcome.output("image_ref"),
+        project_name=outcome.output("project_name"),
+        cost_usd=cost_usd,
+        failure_category=category,
+        failure_retryable=failure.failure.retryable if failure and failure.failure else None,
+        retry_due=utc_text(due) if due else None,
+    )
+    path = commit(platform.ci, platform.store, outcome.claim, payload)
+    if outcome.reservation:
+        platform.ledger.settle(outcome.reservation, cost_usd)
+    return Conclusion(outcome=outcome, rows=rows, path=path, cost_usd=cost_usd, sentence=sentence_of(outcome))
+
+
+def raw_place(platform: Platform, outcome: Outcome) -> str | None:
+    """Return where the run's raw records lie, relative to the home, or none where it kept none."""
+    place = platform.home.raw / outcome.claim.run_id
+    return str(place.relative_to(platform.home.root)) if place.exists() else None
+
+
+def failures_in_a_row(attempts: Sequence[Attempt], category: str) -> int:
+    """Count how many of the newest attempts ended with this failure category, up to the first that did not."""
+    count = 0
+    for attempt in sorted(attempts, key=lambda a: a.generation, reverse=True):
+        if attempt.failure_category != category:
+            break
+        count += 1
+    return count
+
+
+def sentence_of(outcome: Outcome) -> str:
+    """Say in one sentence how the run ended: the stage, the category and the deciding line of a failure."""
+    failure = outcome.first_failure()
+    cleaned = outcome.result(Stage.CLEAN)
+    beside = f"; clean failed: {cleaned.error}" if cleaned and cleaned.status is StageStatus.FAIL else ""
+    if failure is None:
+        return f"{outcome.configuration} completed{beside}"
+    category = failure.failure.category if failure.failure else "unknown"
+    line = (failure.failure.line if failure.failure else None) or failure.error or "no output"
+    return f"{failure.stage.value} failed ({category}): {line.strip()[:300]}{beside}"
+
+
+def abandon(platform: Platform, run_id: str, why: str) -> bool:
+    """End a run that was cancelled or crashed: clean by the ledger, then free the claim and settle the budget.
+
+    Idempotent and safe from any process. Returns whether this call was the one that ended it. A run that had already
+    written its intent is left to recovery, which replays it forward.
+    """
+    running = next((a for a in platform.ci.running() if a.run_id == run_id), None)
+    log_path = platform.home.logs / run_id / "clean.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with log_path.open("a", encoding="utf-8", buffering=1) as log:
+            log.write(f"{utc_text(datetime.now(UTC))} cleaning after: {why}\n")
+            clean_run(run_id, executor=platform.executor, home=platform.home, ledger=platform.ledger, log=log)
+    except StageFailed as unclean:
+        # What could not be ended stays in the ledger, so the reaper tries again; the claim must not wait for it.
+        why = f"{why}; {unclean.message}"
+    finally:
+        platform.ledger.release_slots(run_id)
+        cost = None
+        if running is not None:
+            record = platform.ci.record(running.config_id)
+            used = (datetime.now(UTC) - datetime.fromisoformat(running.started_at)).total_seconds()
+            cost = max(0.0, used) * platform.usd_per_second(record.configuration) if record else 0.0
+        ended = platform.ci.interrupt(run_id, why, cost_usd=cost)
+        if ended and cost is not None:
+            platform.ledger.settle(run_id, cost)
+    return ended
+
+
+def stage_lines(outcome: Outcome) -> str:
+    """Return the stages of a run as a Markdown table: stage, status, seconds, what it said."""
+    rows = ["| stage | status | seconds | |", "|---|---|---:|---|"]
+    for result in outcome.results:
+        said = (result.error or "").strip().splitlines()
+        rows.append(
+            f"| {result.stage.value} | {result.status.value} | {result.seconds:.2f} | {said[-1] if said else ''} |"
+        )
+    return "\n".join(rows)

@@ -1,0 +1,1 @@
+"""The `local` executor: every stage done for real on this machine."""
