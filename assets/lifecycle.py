@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.partitions import CONFIGURATIONS
+from assets.partitions import CONFIGURATIONS, configuration_table
 from assets.reaping import owner_tag
 from mlcc_dagster.core.exceptions import MlccError
 from mlcc_dagster.core.outcome import Outcome, StageStatus
@@ -16,7 +16,7 @@ from mlcc_dagster.core.stages import CANONICAL_ORDER, Stage
 from resources import processes
 from resources.ci_table import Refused
 from resources.dagster_resources import PlatformResource
-from resources.lifecycle import RunRequest, abandon, begin, conclude, perform, stage_lines
+from resources.lifecycle import RunRequest, abandon, abandon_all, begin, conclude, perform, stage_lines
 from resources.progress import RunEnded, StageBegan, StageEnded
 
 ROUND_TAG = "mlcc/round"
@@ -56,21 +56,22 @@ def claim(context: dg.OpExecutionContext, platform: PlatformResource) -> Iterato
     """
     owner = processes.this_process(context.run.run_id)
     context.instance.add_run_tags(context.run.run_id, owner_tag(owner))
+    opened = platform.open()
     try:
-        begun = begin(platform.open(), request_of(context), owner)
-    except MlccError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
-    if isinstance(begun, Refused):
-        sentence = f"nothing to do: {begun.reason} (by {begun.owner}, run {begun.run_id})"
-        context.log.info(sentence)
-        platform.listener(RunEnded(context.partition_key, "lost", sentence))
-        return
-    try:
+        begun = begin(opened, request_of(context), owner)
+        if isinstance(begun, Refused):
+            sentence = f"nothing to do: {begun.reason} (by {begun.owner}, run {begun.run_id})"
+            context.log.info(sentence)
+            platform.listener(RunEnded(context.partition_key, "lost", sentence))
+            return
         context.instance.add_run_tags(context.run.run_id, {NAME_TAG: str(begun.configuration)[:255]})
         yield dg.Output(begun, metadata={"run_id": begun.claim.run_id, "configuration": str(begun.configuration)})
     except BaseException as error:
-        # Cancelled between the claim and the first stage: nobody else would free it while this process lives.
-        abandon(platform.open(), begun.claim.run_id, f"cancelled after the claim: {type(error).__name__}")
+        # Cancelled at any moment since the claim was written, also before it was handed to us: as long as this process
+        # lives nobody else would free it.
+        abandon_all(opened, context.run.run_id, f"stopped in its claim: {type(error).__name__}")
+        if isinstance(error, MlccError):
+            raise dg.Failure(str(error), allow_retries=False) from error
         raise
 
 
@@ -200,6 +201,9 @@ def measurement_metadata(rows: object) -> dict[str, dg.MetadataValue]:
     return metadata
 
 
+WHICH_IS_WHICH = configuration_table()
+
+
 @dg.graph_multi_asset(
     name="lifecycle",
     outs={
@@ -209,6 +213,7 @@ def measurement_metadata(rows: object) -> dict[str, dg.MetadataValue]:
             owners=[OWNER],
             kinds={"python"},
             tags={"mlcc/evidence": "gate"},
+            metadata={"which partition is which": WHICH_IS_WHICH},
         ),
         "benchmark_results": dg.AssetOut(
             is_required=False,
@@ -219,6 +224,7 @@ def measurement_metadata(rows: object) -> dict[str, dg.MetadataValue]:
             owners=[OWNER],
             kinds={"parquet"},
             tags={"mlcc/evidence": "benchmark"},
+            metadata={"which partition is which": WHICH_IS_WHICH},
         ),
     },
     partitions_def=CONFIGURATIONS,

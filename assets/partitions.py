@@ -5,6 +5,9 @@ Belongs here: the definitions and how their keys follow the catalog and the stor
 
 import dagster as dg
 
+from catalog.loader import load_catalog
+from mlcc_dagster.core.identity import config_id
+from mlcc_dagster.core.resolution import configuration_of
 from resources.platform import Platform
 
 CONFIGURATIONS = dg.DynamicPartitionsDefinition(name="configuration")
@@ -30,10 +33,9 @@ def wanted_keys(platform: Platform) -> dict[str, list[str]]:
 
 def missing_keys(platform: Platform, instance: dg.DagsterInstance) -> dict[str, list[str]]:
     """Return the wanted keys that the instance does not have yet, by definition name."""
-    return {
-        name: [key for key in keys if key not in set(instance.get_dynamic_partitions(name))]
-        for name, keys in wanted_keys(platform).items()
-    }
+    wanted = wanted_keys(platform)
+    there = {name: frozenset(instance.get_dynamic_partitions(name)) for name in wanted}
+    return {name: [key for key in keys if key not in there[name]] for name, keys in wanted.items()}
 
 
 def add_missing_keys(platform: Platform, instance: dg.DagsterInstance) -> int:
@@ -44,3 +46,23 @@ def add_missing_keys(platform: Platform, instance: dg.DagsterInstance) -> int:
             instance.add_dynamic_partitions(name, keys)
             added += len(keys)
     return added
+
+
+def configuration_table() -> dg.TableMetadataValue:
+    """Return which partition key is which configuration, from the catalog: local path first, then the golden path."""
+    catalog = load_catalog()
+    rows = []
+    for entry in sorted(catalog.entries, key=lambda entry: entry.tier != "local"):
+        configuration = configuration_of(entry, catalog)
+        rows.append(
+            dg.TableRecord(
+                {
+                    "partition": config_id(configuration),
+                    "name": entry.id,
+                    "tier": entry.tier,
+                    "configuration": str(configuration),
+                }
+            )
+        )
+    columns = [dg.TableColumn(name, "string") for name in ("partition", "name", "tier", "configuration")]
+    return dg.MetadataValue.table(rows, dg.TableSchema(columns))

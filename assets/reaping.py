@@ -26,16 +26,14 @@ def owner_tag(owner: Owner) -> dict[str, str]:
 
 def owner_of(run: dg.DagsterRun) -> Owner | None:
     """Read the owner tag of a run; none where it has none. A re-execution carries its parent's tag and so counts as
-    having none until its own claim has set it."""
+    having none until its own claim has set it: its parent's process may well be dead."""
     text = run.tags.get(OWNER_TAG)
     owner = Owner(**json.loads(text)) if text else None
-    if owner is not None and owner.dagster_run_id not in {"", run.run_id}:
-        return None
-    return owner
+    return owner if owner is not None and owner.dagster_run_id == run.run_id else None
 
 
-LIVE = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.CANCELING]
-"""The statuses in which a Dagster run still expects a process behind it."""
+LIVE = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.NOT_STARTED]
+"""The statuses in which a Dagster run still expects a process behind it; a command's run is not started for a moment."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,10 @@ def clear(platform: Platform, instance: dg.DagsterInstance) -> Cleared:
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=LIVE)):
         owner = owner_of(run)
         if owner is None or processes.owner_alive(owner) is not False:
+            continue
+        # Read again now that nobody can change it: it may have ended in order after the list was made.
+        run = instance.get_run_by_id(run.run_id)
+        if run is None or run.is_finished:
             continue
         message = f"Its process ({owner.host}:{owner.pid}) is gone; what it left was cleaned."
         instance.report_run_failed(run, message)

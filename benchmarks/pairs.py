@@ -69,7 +69,11 @@ def command(words: Sequence[str], environment: dict[str, str] | None = None) -> 
 
     def run() -> None:
         subprocess.run(
-            words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | (environment or {})
+            words,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | (environment or {}),
         )
 
     return run

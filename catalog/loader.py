@@ -27,6 +27,7 @@ from catalog.model import (
     Driver,
     FamilyRule,
     Instance,
+    LocalScale,
     Model,
     Server,
     Tier,
@@ -326,7 +327,19 @@ class _Reader:
             dataset=f.text("dataset"),
             concurrency_levels=f.whole_numbers("concurrency_levels"),
             requests=f.number("requests", whole=True, at_least=1),
+            local=self._local_scale(f.inner("local", required=False)),
         )
+
+    def _local_scale(self, f: Fields | None) -> LocalScale | None:
+        if f is None:
+            return None
+        scale = LocalScale(
+            input_tokens_mean=f.number("input_tokens_mean", whole=True, at_least=1),
+            output_tokens_mean=f.number("output_tokens_mean", whole=True, at_least=1),
+            requests=f.number("requests", whole=True, at_least=1),
+        )
+        f.close()
+        return scale
 
     def _tier(self, f: Fields) -> Tier:
         hours = f.number("stale_after_hours", above=0)

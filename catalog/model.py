@@ -197,8 +197,19 @@ class Model:
 
 
 @dataclass(frozen=True)
+class LocalScale:
+    """What a workload is scaled to on this machine: the same traffic, shorter and fewer requests per concurrency
+    level."""
+
+    input_tokens_mean: int
+    output_tokens_mean: int
+    requests: int
+
+
+@dataclass(frozen=True)
 class Workload:
-    """A traffic profile. Token means are none for predictors; `requests` is per concurrency level."""
+    """A traffic profile. Token means are none for predictors; `requests` is per concurrency level. `local` is how it is
+    scaled on this machine, none where it is run as it stands."""
 
     name: str
     kind: str
@@ -208,6 +219,7 @@ class Workload:
     dataset: str
     concurrency_levels: tuple[int, ...]
     requests: int
+    local: LocalScale | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from assets.coverage import CHECKS as COVERAGE_CHECKS
 from assets.lifecycle import HANDOFF, lifecycle
 from mlcc_dagster.jobs import JOBS
 from resources.dagster_resources import PlatformResource, handoff_io_manager
-from sensors.upkeep import SENSORS
+from sensors import path_proving, upkeep
 
 
 def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -27,7 +27,8 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
         assets=[lifecycle, *COVERAGE_ASSETS],
         asset_checks=[*COVERAGE_CHECKS],
         jobs=[*JOBS],
-        sensors=[*SENSORS],
+        sensors=[*upkeep.SENSORS, *path_proving.SENSORS],
+        schedules=[*path_proving.SCHEDULES],
         resources=resources | dict(resource_overrides or {}),
         executor=dg.in_process_executor,
     )

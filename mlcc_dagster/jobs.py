@@ -5,19 +5,20 @@ Belongs here: selections of assets. Not here: when they run (`sensors`).
 
 import dagster as dg
 
-from assets.coverage import coverage_matrix, gap_list
+from assets.coverage import CHECKS, coverage_matrix, gap_list
 from assets.lifecycle import lifecycle
 
 lifecycle_job = dg.define_asset_job(
     "lifecycle_job",
-    selection=dg.AssetSelection.assets(lifecycle),
+    # The checks read the whole store: a run must neither pay for that nor turn red for another run's damaged file.
+    selection=dg.AssetSelection.assets(lifecycle).without_checks(),
     description="One configuration through its whole lifecycle; a partition is a configuration.",
 )
 
 refresh_job = dg.define_asset_job(
     "refresh_job",
-    selection=dg.AssetSelection.assets(coverage_matrix, gap_list),
-    description="Coverage and gaps of every model family, in one run.",
+    selection=dg.AssetSelection.assets(coverage_matrix, gap_list) | dg.AssetSelection.checks(*CHECKS),
+    description="Coverage and gaps of every model family, and the checks of the results, in one run.",
 )
 
 JOBS = (lifecycle_job, refresh_job)

@@ -183,8 +183,18 @@ class Ledger:
             )
             return [Slot(row["pool"], row["run_id"], row["acquired_at"], row["lease_until"]) for row in rows]
 
-    def reserve(self, budget: str, run_key: str, usd: float, *, ceiling_usd: float, deadline_seconds: float) -> bool:
-        """Promise `usd` of a budget to a run to be started; false when that would pass the ceiling.
+    def reserve(
+        self,
+        budget: str,
+        run_key: str,
+        usd: float,
+        *,
+        ceiling_usd: float,
+        deadline_seconds: float,
+        max_runs: int | None = None,
+    ) -> bool:
+        """Promise `usd` of a budget to a run to be started; false when that would pass the ceiling or, with `max_runs`,
+        when the budget already has that many runs promised, active or settled.
 
         Asked again for a living promise it is the same promise, with its first amount. A released one may be promised
         anew; a settled key is spent (false). Raises `UsageError` for amounts that are none, and for a key of another
@@ -201,6 +211,8 @@ class Ledger:
             sums = _sums(connection, budget)
             committed = sums["reserved"] + sums["active"] + sums["spent"]
             if not fits(committed=committed, overrun=sums["overrun"], amount=amount, ceiling=ceiling):
+                return False
+            if max_runs is not None and sums["runs"] >= max_runs:
                 return False
             connection.execute(
                 """
@@ -293,6 +305,7 @@ class Ledger:
             active_usd=usd_of(sums["active"]),
             spent_usd=usd_of(sums["spent"]),
             overrun_usd=usd_of(sums["overrun"]),
+            runs=sums["runs"],
         )
 
 
@@ -302,7 +315,8 @@ def _sums(connection: sqlite3.Connection, budget: str) -> dict[str, int]:
         SELECT coalesce(sum(promised_micros) FILTER (WHERE state = 'reserved'), 0) AS reserved,
                coalesce(sum(promised_micros) FILTER (WHERE state = 'active'), 0) AS active,
                coalesce(sum(spent_micros), 0) AS spent,
-               coalesce(sum(overrun_micros), 0) AS overrun
+               coalesce(sum(overrun_micros), 0) AS overrun,
+               count(*) FILTER (WHERE state <> 'released') AS runs
         FROM reservation WHERE budget = ?
         """,
         (budget,),

@@ -72,10 +72,7 @@ def find_configuration(platform: Platform, key: str) -> tuple[Configuration, Ent
 
     A record in the CI table comes before the catalog. Raises `UsageError` where neither knows the id.
     """
-    entry = next(
-        (e for e in platform.catalog.entries if config_id(configuration_of(e, platform.catalog)) == key),
-        None,
-    )
+    entry = entry_of(platform, key)
     record = platform.ci.record(key)
     if record is not None:
         return record.configuration, entry, record.benchmark
@@ -146,19 +143,29 @@ def begin(platform: Platform, request: RunRequest, owner: Owner, *, now: datetim
     )
 
 
-def stage_limit(platform: Platform, outcome: Outcome, stage: Stage) -> float:
-    """Return the stage's time limit in seconds: the entry's `tuneTimeout` for tune, its `timeout` for the others,
-    else the default of the stage."""
-    entry = next(
-        (
-            e
-            for e in platform.catalog.entries
-            if config_id(configuration_of(e, platform.catalog)) == outcome.claim.config_id
-        ),
-        None,
-    )
+def entry_of(platform: Platform, key: str) -> Entry | None:
+    """Return the catalog entry that declares a config id, none where no entry does."""
+    entries = platform.catalog.entries
+    return next((e for e in entries if config_id(configuration_of(e, platform.catalog)) == key), None)
+
+
+def limit_seconds(entry: Entry | None, stage: Stage) -> float:
+    """Return a stage's time limit: the entry's `tuneTimeout` for tune, its `timeout` for the others, else the default."""
     declared = None if entry is None else (entry.tune_timeout if stage is Stage.TUNE else entry.timeout)
     return float(declared or DEFAULT_LIMIT_SECONDS[stage])
+
+
+def stage_limit(platform: Platform, outcome: Outcome, stage: Stage) -> float:
+    """Return the seconds a stage of this run may take: its limit, and no more than the run's reservation still pays for."""
+    limit = limit_seconds(entry_of(platform, outcome.claim.config_id), stage)
+    if outcome.reservation is None or stage is Stage.CLEAN:
+        return limit
+    promised = platform.ledger.reservation(outcome.reservation)
+    price = platform.usd_per_second(outcome.configuration)
+    if promised is None or price <= 0:
+        return limit
+    used = sum(result.seconds for result in outcome.results)
+    return max(0.0, min(limit, promised.usd / price - used))
 
 
 def perform(
@@ -327,6 +334,20 @@ def abandon(platform: Platform, run_id: str, why: str) -> bool:
         if ended and cost is not None:
             platform.ledger.settle(run_id, cost)
     return ended
+
+
+def abandon_all(platform: Platform, dagster_run_id: str, why: str) -> tuple[str, ...]:
+    """Abandon what is left of one orchestrator run: attempts that still run, and interrupted ones whose cleaning was
+    itself cut off. Returns their run ids."""
+    running = [attempt.run_id for attempt in platform.ci.running() if attempt.owner.dagster_run_id == dagster_run_id]
+    cut_off = []
+    for run_id in {resource.run_id for resource in platform.ledger.alive()} - set(running):
+        attempt = platform.ci.attempt(run_id)
+        if attempt and attempt.state == "interrupted" and attempt.owner.dagster_run_id == dagster_run_id:
+            cut_off.append(run_id)
+    for run_id in (*running, *cut_off):
+        abandon(platform, run_id, why)
+    return (*running, *cut_off)
 
 
 def stage_lines(outcome: Outcome) -> str:

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -30,10 +31,10 @@ _POLL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Answer:
-    """What an exchange learned beside how long it took: metrics by AIPerf's names, each (value, unit). What a server has
-    no notion of is absent, never 0."""
+    """What an exchange learned beside how long it took: metrics by AIPerf's names, each (value, unit), a list where there
+    is a value per chunk. What a server has no notion of is absent, never 0."""
 
-    metrics: Mapping[str, tuple[float, str]] = field(default_factory=lambda: MappingProxyType({}))
+    metrics: Mapping[str, tuple[float | list[float], str]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class RequestFailed(Exception):
@@ -69,6 +70,109 @@ class JsonExchange:
         if answer.status_code != 200:
             raise RequestFailed(answer.text[:300] or "no text", code=answer.status_code, kind="HTTPStatus")
         return Answer()
+
+
+def event_data(line: str) -> str | None:
+    """Return the data of a line of a server-sent event stream, none for any other line (comments, field names, the empty
+    line between events). Source: the event stream format of the HTML standard; one line of data per event."""
+    return line.removeprefix("data:").strip() if line.startswith("data:") else None
+
+
+@dataclass(frozen=True)
+class CompletionExchange:
+    """POST a completion document of OpenAI's form, in turn one of `documents`, and count its tokens as the server does.
+
+    A document with `stream` true is answered in chunks and timed chunk by chunk; any other has no times but that of the
+    whole. Success is a 200 whose token counts came: a stream that broke off or carries an error is none.
+    """
+
+    path: str
+    documents: Sequence[Mapping[str, Any]]
+
+    async def send(self, client: httpx.AsyncClient, index: int) -> Answer:
+        """See `Exchange.send`."""
+        document = self.documents[index % len(self.documents)]
+        began = time.perf_counter_ns()
+        if not document.get("stream"):
+            answer = await client.post(self.path, json=document)
+            if answer.status_code != 200:
+                raise RequestFailed(answer.text[:300] or "no text", code=answer.status_code, kind="HTTPStatus")
+            return Answer(_token_metrics(_event(answer.text).get("usage")))
+        async with client.stream("POST", self.path, json=document) as answer:
+            if answer.status_code != 200:
+                await answer.aread()
+                raise RequestFailed(answer.text[:300] or "no text", code=answer.status_code, kind="HTTPStatus")
+            chunk_times: list[int] = []
+            usage = None
+            async for line in answer.aiter_lines():
+                data = event_data(line)
+                if data is None or data == "[DONE]":
+                    continue
+                event = _event(data)
+                if "error" in event:
+                    raise RequestFailed(str(event["error"])[:300], code=_error_code(event["error"]), kind="StreamError")
+                if any(_text_of(choice) for choice in event.get("choices", [])):
+                    chunk_times.append(time.perf_counter_ns() - began)
+                usage = event.get("usage") or usage
+        taken = time.perf_counter_ns() - began
+        counts = _token_metrics(usage)
+        return Answer(counts | _chunk_metrics(chunk_times, taken, {name: value for name, (value, _) in counts.items()}))
+
+
+def _event(text: str) -> Mapping[str, Any]:
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError:
+        document = None
+    if not isinstance(document, Mapping):
+        raise RequestFailed(f"the answer is no JSON object: {text[:200]}", code=200, kind="BadAnswer")
+    return document
+
+
+def _text_of(choice: Mapping[str, Any]) -> str | None:
+    """Return what a choice of a chunk adds: a chat's delta (its reasoning too) or a completion's text."""
+    delta = choice.get("delta") or {}
+    return delta.get("content") or delta.get("reasoning_content") or choice.get("text")
+
+
+def _error_code(error: object) -> int | None:
+    code = error.get("code") if isinstance(error, Mapping) else None
+    return code if isinstance(code, int) else None
+
+
+def _token_metrics(usage: Mapping[str, Any] | None) -> dict[str, tuple[float, str]]:
+    """Return the server's token counts. Raises `RequestFailed` without them: the answer broke off before its end, or
+    nothing could be said of it."""
+    inputs, outputs = (usage or {}).get("prompt_tokens"), (usage or {}).get("completion_tokens")
+    if inputs is None or outputs is None:
+        raise RequestFailed("the answer ended without token counts", code=200, kind="NoUsage")
+    return {"input_sequence_length": (inputs, "tokens"), "output_token_count": (outputs, "tokens")}
+
+
+def _chunk_metrics(
+    times_ns: Sequence[int], taken_ns: int, counts: Mapping[str, float]
+) -> dict[str, tuple[float | list[float], str]]:
+    """Return what the times of the chunks with text say, each since the request began, in ns.
+
+    Source: AIPerf's definitions. The second token is timed from the first; the latency between tokens is what follows the
+    first chunk, shared by the tokens after the first; without a chunk or a second one there is no such value.
+    """
+    if not times_ns:
+        return {}
+    first = times_ns[0] / 1e6
+    metrics: dict[str, tuple[float | list[float], str]] = {"time_to_first_token": (first, "ms")}
+    if first > 0:
+        metrics["prefill_throughput_per_user"] = (counts["input_sequence_length"] / first * 1e3, "tokens/sec/user")
+    gaps = [(later - earlier) / 1e6 for earlier, later in pairwise(times_ns)]
+    if gaps:
+        metrics["time_to_second_token"] = (gaps[0], "ms")
+        metrics["inter_chunk_latency"] = (gaps, "ms")
+    tokens = counts["output_token_count"]
+    between = (taken_ns - times_ns[0]) / 1e6 / (tokens - 1) if tokens > 1 else 0.0
+    if between > 0:
+        metrics["inter_token_latency"] = (between, "ms")
+        metrics["output_token_throughput_per_user"] = (1e3 / between, "tokens/sec/user")
+    return metrics
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ keeps its own truth. Not here: the rules (`core.coverage`, `core.gaps`, `core.st
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 from catalog.model import Catalog
 from mlcc_dagster.core.configuration import Vector
@@ -33,6 +34,23 @@ EVIDENCE_COLUMNS: tuple[str, ...] = (
 )
 
 
+MEASURED_COLUMNS: tuple[str, ...] = (
+    "config_id",
+    "deployment_config",
+    "model_family",
+    "quantization",
+    "instance_type",
+    "executor",
+    "status",
+    "run_timestamp",
+    "concurrency",
+    "request_throughput_rps",
+    "output_token_throughput_tps",
+    "ttft_p50_ms",
+    "e2e_latency_p99_ms",
+)
+
+
 @dataclass(frozen=True)
 class Survey:
     """What one snapshot says, against what the catalog and the executor make possible. `taken_at` is UTC."""
@@ -56,9 +74,19 @@ class Survey:
         )
 
     @cached_property
-    def rows(self) -> list[dict[str, object]]:
+    def rows(self) -> list[dict[str, Any]]:
         """The evidence of all rows: the six dimensions, status, time, run and failure."""
         return self.snapshot.rows(columns=EVIDENCE_COLUMNS)
+
+    def measurements(self, family: str) -> list[dict[str, Any]]:
+        """The completed rows of one model family that this executor measured, with what a plot of performance needs."""
+        return [row for row in self._measured if row["model_family"] == family]
+
+    @cached_property
+    def _measured(self) -> list[dict[str, Any]]:
+        rows = self.snapshot.rows(columns=MEASURED_COLUMNS)
+        kept = {"status": "completed", "executor": self.executor.name}
+        return [row for row in rows if row["concurrency"] and all(row[name] == value for name, value in kept.items())]
 
     @cached_property
     def standing(self) -> Standing:

@@ -11,7 +11,7 @@ import dagster as dg
 from assets.partitions import CONFIGURATIONS, MODEL_FAMILIES, missing_keys
 from assets.reaping import clear
 from resources.dagster_resources import PlatformResource
-from resources.lifecycle import abandon
+from resources.lifecycle import abandon_all
 
 PARTITION_DEFINITIONS = {"configuration": CONFIGURATIONS, "model_family": MODEL_FAMILIES}
 
@@ -35,11 +35,10 @@ def catalog_sync_sensor(context: dg.SensorEvaluationContext, platform: PlatformR
 
 @dataclass(frozen=True)
 class RefreshDecision:
-    """Whether coverage is due: the new cursor, and either a run key or the reason to wait."""
+    """What one tick decides: the next cursor, and why coverage is not refreshed now (none where it is)."""
 
     cursor: str
-    run_key: str | None
-    reason: str | None
+    wait: str | None
 
 
 def decide_refresh(cursor: str | None, version: str) -> RefreshDecision:
@@ -48,13 +47,15 @@ def decide_refresh(cursor: str | None, version: str) -> RefreshDecision:
     `cursor` is JSON `{"refreshed", "seen"}`; `version` is the snapshot's version text.
     """
     state = json.loads(cursor) if cursor else {"refreshed": None, "seen": None}
+
+    def then(refreshed: str | None, wait: str | None) -> RefreshDecision:
+        return RefreshDecision(json.dumps({"refreshed": refreshed, "seen": version}, sort_keys=True), wait)
+
     if version == state["refreshed"]:
-        return RefreshDecision(json.dumps(state, sort_keys=True), None, "coverage is up to date with the store")
+        return then(version, "coverage is up to date with the store")
     if version != state["seen"]:
-        seen = json.dumps({"refreshed": state["refreshed"], "seen": version}, sort_keys=True)
-        return RefreshDecision(seen, None, "the store has changed; waiting one tick for more results")
-    done = json.dumps({"refreshed": version, "seen": version}, sort_keys=True)
-    return RefreshDecision(done, f"refresh-{version}", None)
+        return then(state["refreshed"], "the store has changed; waiting one tick for more results")
+    return then(version, None)
 
 
 def all_partitions_range(keys: list[str]) -> dict[str, str]:
@@ -70,21 +71,15 @@ def all_partitions_range(keys: list[str]) -> dict[str, str]:
 )
 def store_refresh_sensor(context: dg.SensorEvaluationContext, platform: PlatformResource) -> dg.SensorResult:
     """Request one refresh run per settled version of the result store."""
-    decision = decide_refresh(context.cursor, platform.open().store.snapshot().version)
     families = context.instance.get_dynamic_partitions("model_family")
-    if decision.run_key is None or not families:
-        return dg.SensorResult(
-            skip_reason=decision.reason or "no model family has a partition yet", cursor=decision.cursor
-        )
-    request = dg.RunRequest(run_key=decision.run_key, tags=all_partitions_range(list(families)))
+    if not families:
+        return dg.SensorResult(skip_reason="no model family has a partition yet", cursor=context.cursor)
+    decision = decide_refresh(context.cursor, platform.open().store.snapshot().version)
+    if decision.wait is not None:
+        return dg.SensorResult(skip_reason=decision.wait, cursor=decision.cursor)
+    # No run key: it would be spent for ever, and a version comes back when a file that was moved away is restored.
+    request = dg.RunRequest(tags=all_partitions_range(list(families)))
     return dg.SensorResult(run_requests=[request], cursor=decision.cursor)
-
-
-def abandon_attempts_of(platform: PlatformResource, dagster_run_id: str, why: str) -> list[str]:
-    """End every live attempt of one Dagster run; returns the run ids that this call ended."""
-    opened = platform.open()
-    mine = [a.run_id for a in opened.ci.running() if a.owner.dagster_run_id == dagster_run_id]
-    return [run_id for run_id in mine if abandon(opened, run_id, why)]
 
 
 @dg.run_failure_sensor(
@@ -92,10 +87,14 @@ def abandon_attempts_of(platform: PlatformResource, dagster_run_id: str, why: st
     monitor_all_code_locations=True,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def clean_after_failure_sensor(context: dg.RunFailureSensorContext, platform: PlatformResource) -> dg.SkipReason:
-    """Clean by the ledger; a run that ended in order left nothing, so this finds nothing."""
-    ended = abandon_attempts_of(platform, context.dagster_run.run_id, "its Dagster run failed")
-    return dg.SkipReason(f"cleaned {', '.join(ended) or 'nothing: the run had ended in order'}")
+def clean_after_failure_sensor(context: dg.RunFailureSensorContext, platform: PlatformResource) -> None:
+    """Clean by the ledger; a run that ended in order left nothing, so this finds nothing.
+
+    The first tick only notes the newest event, so a run that failed before is the reaper's. Returns nothing: with a skip
+    reason Dagster would look at one run a tick.
+    """
+    ended = abandon_all(platform.open(), context.dagster_run.run_id, "its Dagster run failed")
+    context.log.info(f"cleaned {', '.join(ended) or 'nothing: the run had ended in order'}")
 
 
 @dg.run_status_sensor(
@@ -104,10 +103,10 @@ def clean_after_failure_sensor(context: dg.RunFailureSensorContext, platform: Pl
     monitor_all_code_locations=True,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def clean_after_cancel_sensor(context: dg.RunStatusSensorContext, platform: PlatformResource) -> dg.SkipReason:
+def clean_after_cancel_sensor(context: dg.RunStatusSensorContext, platform: PlatformResource) -> None:
     """Clean by the ledger, as after a failure."""
-    ended = abandon_attempts_of(platform, context.dagster_run.run_id, "its Dagster run was cancelled")
-    return dg.SkipReason(f"cleaned {', '.join(ended) or 'nothing: the run had ended in order'}")
+    ended = abandon_all(platform.open(), context.dagster_run.run_id, "its Dagster run was cancelled")
+    context.log.info(f"cleaned {', '.join(ended) or 'nothing: the run had ended in order'}")
 
 
 @dg.sensor(

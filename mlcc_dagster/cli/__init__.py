@@ -5,46 +5,90 @@ any command. Command modules import only typer at the top; what a command needs 
 costs little more than typer itself.
 """
 
+import errno
+import os
+import re
 import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
 
 import typer
 
-from mlcc_dagster.cli import catalog_commands, evidence_commands, home_commands, run_commands
+from mlcc_dagster.cli import catalog_commands, evidence_commands, home_commands, prover_commands, run_commands
+from mlcc_dagster.cli.help_pages import examples, show_help
 
 app = typer.Typer(
     name="mlcc",
-    help=(
-        "Prove which ML-serving configurations work, remember every result, and spend a bounded budget on the rest.\n\n"
-        "Examples: [bold]mlcc run --tier local[/bold], [bold]mlcc gaps[/bold], [bold]mlcc ui[/bold]"
-    ),
-    no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    # Plain help pages and one-sentence errors: the same on a terminal, in a pipe and in a log.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog=examples("mlcc run --tier local", "mlcc coverage", "mlcc gaps", "mlcc ui"),
+)
+def mlcc(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Prove which ML-serving configurations work, remember every result, and spend a bounded budget on the rest.
+
+    Everything lies in one folder, $MLCC_HOME (default: .mlcc in the current folder).
+    """
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"mlcc-dagster {version_of('mlcc-dagster')}")
+        raise typer.Exit
+    show_help(context)
+
+
 home_commands.add_to(app)
 run_commands.add_to(app)
+prover_commands.add_to(app)
 evidence_commands.add_to(app)
 catalog_commands.add_to(app)
 
+ENVIRONMENTAL = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
+"""Refusals of the machine that a person can mend; any other `OSError` that nobody explained is a defect of ours."""
 
-def main() -> None:
-    """Run the command line and exit: 0 all good, 1 something failed, 2 unusable request, 130 interrupted.
 
-    A mistake of the user's never shows a traceback; a defect of ours does, since only that helps to mend it.
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line (`arguments`, default those of the process) and exit.
+
+    0 all good, 1 something failed, 2 unusable request, 130 interrupted. A mistake of the user's is one sentence on standard
+    error and never a traceback; a defect of ours shows one, since only that helps to mend it.
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app()
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)
+        code = app(words, prog_name="mlcc", standalone_mode=False) or 0
+        # What is still buffered may meet a reader (head, less) that went away; at exit nobody could catch that.
+        sys.stdout.flush()
     except BrokenPipeError:
-        # The reader (head, less) went away: not an error, but Python would complain when it flushes at exit.
-        sys.stderr.close()
-        sys.exit(0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     except Exception as error:
-        exit_code = getattr(error, "exit_code", None)
-        if not isinstance(exit_code, int):
-            raise
-        sys.stderr.write(f"mlcc: {error}\n")
-        sys.exit(exit_code)
+        sentence, code = explained(error, words)
+        sys.stderr.write(f"mlcc: {sentence}\n")
+    sys.exit(code)
+
+
+def explained(error: Exception, words: Sequence[str]) -> tuple[str, int]:
+    """Return the sentence and the exit code of an error; raises it again where it is none that a person can act on."""
+    exit_code = getattr(error, "exit_code", None)
+    if isinstance(error, OSError) and error.errno in ENVIRONMENTAL:
+        return f"{error.strerror}: {error.filename}; make room or permission there, or set MLCC_HOME elsewhere", 1
+    if not isinstance(exit_code, int):
+        raise error
+    wording = getattr(error, "format_message", None)
+    if wording is None:
+        return str(error), exit_code
+    # The command line itself could not be read: typer's own words, and the page that lists what can be written.
+    what = re.sub(r"\.? Did you mean", ", did you mean", " ".join(wording().split())).rstrip(".?")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else " ".join(["mlcc", *words[:1]])
+    return f"{what[:1].lower()}{what[1:]}; see `{command} --help`", exit_code

@@ -4,6 +4,7 @@ Belongs here: output and nothing else. On a terminal tables fit its width; anywh
 that text tools can read.
 """
 
+import csv
 import json
 import math
 import sys
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 ABSENT = "-"
+COLUMN_GAP = 3
+"""Characters between the columns of a table on a terminal."""
 
 
 @cache
@@ -32,7 +35,7 @@ def say(text: str = "") -> None:
 
 def warn(text: str) -> None:
     """Print one warning to standard error."""
-    err().print(f"warning: {text}", markup=False, style="yellow")
+    print(f"warning: {text}", file=sys.stderr)  # noqa: T201
 
 
 def print_json(document: Any) -> None:
@@ -45,27 +48,48 @@ def print_json(document: Any) -> None:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    right: Sequence[str] = (),
+    below: Sequence[str] = (),
 ) -> None:
-    """Print a title and a table; absent values are `-`. `right` names the columns of numbers."""
+    """Print a title, a table and the lines `below` it; absent values are `-`. `right` names the columns of numbers.
+
+    A table without rows is its title and the lines below.
+    """
     texts = [[cell_text(value) for value in row] for row in rows]
     if sys.stdout.isatty():
         _print_rich(title, columns, texts, right)
-        return
+    else:
+        _print_plain(title, columns, texts, right)
+        if below and texts:
+            say()
+    for line in below:
+        say(line)
+
+
+def _print_plain(title: str, columns: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence[str]) -> None:
     say(title)
     if not texts:
         return
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
     # The last column may hold whole sentences: a rule as long as the longest of them says nothing.
     rules = ["-" * width for width in widths[:-1]] + ["-" * len(columns[-1])]
-    say()
     for line in (columns, rules, *texts):
         cells = (
             cell.rjust(width) if name in right else cell.ljust(width)
             for name, cell, width in zip(columns, line, widths, strict=True)
         )
         say("  ".join(cells).rstrip())
-    say()
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows as comma-separated values under a line of names; absent values are empty."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(["" if value is None else cell_text(value) for value in row] for row in rows)
 
 
 def _print_rich(title: str, columns: Sequence[str], texts: Sequence[Sequence[str]], right: Sequence[str]) -> None:
@@ -78,9 +102,20 @@ def _print_rich(title: str, columns: Sequence[str], texts: Sequence[Sequence[str
     console.print(Text(title, style="bold"))
     if not texts:
         return
+    if sum(len(column) + COLUMN_GAP for column in columns) > console.width:
+        # Not even the names fit beside each other: folded letter by letter nobody could read them.
+        widest = max(map(len, columns))
+        for row in texts:
+            console.print()
+            for column, cell in zip(columns, row, strict=True):
+                console.print(Text(f"{column:{widest}}  {cell}"))
+        console.print()
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
+        table.add_column(
+            Text(column), justify="right" if column in right else "left", overflow="fold", min_width=len(column)
+        )
     for row in texts:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)
@@ -95,9 +130,9 @@ def cell_text(value: Any) -> str:
     return " ".join(str(value).splitlines())
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 gap`, `2 gaps`, `no gaps`."""
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: `1 gap`, `2 gaps`, `no gaps`; `plural` where that is not the noun with an s."""
+    return f"{number or 'no'} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def _finite(value: Any) -> Any:

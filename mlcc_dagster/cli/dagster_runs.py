@@ -3,16 +3,23 @@
 Belongs here: running a job of ours in process. Import only where a command runs something: it imports Dagster.
 """
 
+import contextlib
+import signal
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
-from assets.lifecycle import ROUND_TAG, RUN_TYPE_TAG, TIER_TAG
+from assets.lifecycle import RESERVATION_TAG, ROUND_TAG, RUN_TYPE_TAG, TIER_TAG
 from assets.partitions import add_missing_keys
 from assets.reaping import owner_tag
 from mlcc_dagster.build import build_defs
 from resources import processes
+from resources.lifecycle import abandon_all
 from resources.platform import Platform
 from resources.progress import Event, Listener, RunEnded
 from sensors.upkeep import all_partitions_range
@@ -35,11 +42,56 @@ class ListeningPlatform:
 
 @dataclass(frozen=True)
 class RunEnd:
-    """How a run that a command started ended."""
+    """How a run that a command started ended: `interrupted` by Ctrl-C or SIGTERM, `lost` to another owner's claim."""
 
     dagster_run_id: str
     succeeded: bool
     interrupted: bool
+    lost: bool
+
+
+@contextlib.contextmanager
+def interruptions() -> Iterator[Callable[[], bool]]:
+    """Give a question for the block: has SIGINT or SIGTERM come since it began?
+
+    While it executes, Dagster takes both over, raises them where it sees fit and forgets one that comes after the last
+    step. The interpreter writes every signal to the wake-up descriptor first, whoever handles it then.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    received = bytearray()
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        reading.setblocking(False)
+        writing.setblocking(False)
+
+        def came() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                received.extend(reading.recv(4096))
+            return signal.SIGINT in received or signal.SIGTERM in received
+
+        before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        try:
+            yield came
+        finally:
+            signal.set_wakeup_fd(before)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let SIGINT and SIGTERM change nothing in the block but be noted by `interruptions`: an impatient second Ctrl-C must
+    not keep the first from being cleaned up after."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # Not SIG_IGN: a signal that the kernel drops is noted by nobody.
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass
@@ -66,21 +118,43 @@ class DagsterRuns:
 
     def _execute(self, job_name: str, *, tags: dict[str, str], partition_key: str | None = None) -> RunEnd:
         self._events.clear()
-        owner = processes.this_process("")
-        result = self._definitions.resolve_job_def(job_name).execute_in_process(
-            instance=self.instance,
-            partition_key=partition_key,
-            tags=tags | owner_tag(owner),
-            run_config=self._run_config(),
-            raise_on_error=False,
-        )
-        # Dagster turns Ctrl-C into a failed run and returns: whether it was one is known from our own event.
-        interrupted = any(isinstance(e, RunEnded) and e.how == "interrupted" and e.cancelled for e in self._events)
-        return RunEnd(result.run_id, result.success, interrupted)
+        run_id = str(uuid.uuid4())
+        job = self._definitions.resolve_job_def(job_name)
+        succeeded = False
+        with interruptions() as interrupted:
+            try:
+                succeeded = job.execute_in_process(
+                    run_id=run_id,
+                    instance=self.instance,
+                    partition_key=partition_key,
+                    tags=tags | owner_tag(processes.this_process(run_id)),
+                    run_config=self._run_config(),
+                    raise_on_error=False,
+                ).success
+            except KeyboardInterrupt:
+                # It came just before or after the part that Dagster guards; `interrupted` knows of it.
+                pass
+            finally:
+                with uninterrupted():
+                    self._leave_nothing(run_id, partition_key)
+            lost = any(isinstance(event, RunEnded) and event.how == "lost" for event in self._events)
+            return RunEnd(run_id, succeeded, interrupted(), lost)
 
-    def lifecycle(self, target: Any, *, round_id: str, tier: str | None, run_type: str) -> RunEnd:
+    def _leave_nothing(self, run_id: str, config_id: str | None) -> None:
+        """End what an interruption between two ops left: there no op's own handler is called."""
+        left = abandon_all(self.platform, run_id, "interrupted")
+        if left and not any(isinstance(event, RunEnded) for event in self._events):
+            self._hear(RunEnded(config_id or "", "interrupted", "interrupted", cancelled=True))
+        run = self.instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            self.instance.report_run_failed(run, "Interrupted before Dagster had it begin or end.")
+
+    def lifecycle(
+        self, target: Any, *, round_id: str, tier: str | None, run_type: str, reservation: str | None = None
+    ) -> RunEnd:
         """Run one configuration's lifecycle and return how it ended; failures are in the table, not raised."""
         tags = {ROUND_TAG: round_id, RUN_TYPE_TAG: run_type} | ({TIER_TAG: tier} if tier else {})
+        tags |= {RESERVATION_TAG: reservation} if reservation else {}
         return self._execute("lifecycle_job", tags=tags, partition_key=target.config_id)
 
     def refresh(self) -> RunEnd:

@@ -4,14 +4,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlcc_dagster.cli.help_pages import examples
+
 if TYPE_CHECKING:
     from resources.survey import Survey
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands on evidence to the command line."""
-    for command in (coverage, gaps, sql):
-        app.command()(command)
+    app.command(epilog=examples("mlcc coverage", "mlcc coverage --by model_family,deployment_target --json"))(coverage)
+    app.command(epilog=examples("mlcc gaps", "mlcc gaps --universe observed --limit 0 --json"))(gaps)
+    app.command(
+        epilog=examples(
+            'mlcc sql "SELECT status, count(*) AS n FROM mlcc_ci.benchmark_results GROUP BY status"',
+            'mlcc sql --format csv "SELECT * FROM mlcc_ci.benchmark_results"',
+        )
+    )(sql)
 
 
 def coverage(
@@ -21,17 +29,21 @@ def coverage(
     executor: Annotated[str | None, typer.Option(help="Whose reach is the universe (default: the home's).")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show what is proven of what the catalog and the executor make possible: counts first, then percent.
+    """Show what is proven of what is possible.
 
-    Examples: [bold]mlcc coverage[/bold], [bold]mlcc coverage --by model_family,deployment_target --json[/bold]
+    Possible is what the catalog's constraints admit and the executor can run. Each cell is proven/possible; a vector is
+    proven when a run of it has completed.
     """
     from mlcc_dagster.cli import console
+    from mlcc_dagster.core.configuration import DIMENSIONS
     from mlcc_dagster.core.coverage import matrix, percent_text
     from mlcc_dagster.core.exceptions import UsageError
 
     names = [name.strip() for name in by.split(",")]
-    if len(names) != 2:
-        raise UsageError(f"--by takes two dimensions separated by a comma, not '{by}'")
+    if len(names) != 2 or len(set(names) & set(DIMENSIONS)) != 2:
+        raise UsageError(
+            f"--by takes two different dimensions and a comma, not '{by}'; use two of {', '.join(DIMENSIONS)}"
+        )
     survey = take_survey(executor)
     found = survey.coverage
     crossed = matrix(found, *names)
@@ -57,8 +69,15 @@ def coverage(
             }
         )
         return
+    below = [
+        " | ".join(f"{n} {name}" for name, n in counts.items()),
+        " | ".join(f"{name} {n}/{d} = {percent_text((n, d))}" for name, (n, d) in shares.items()),
+    ]
+    if found.outside:
+        outside = console.counted(len(found.outside), "vector")
+        below.append(f"{outside} with evidence, but outside of what this executor makes possible")
     console.print_table(
-        f"Proven of possible, {names[0]} x {names[1]} (executor {survey.executor.name})",
+        f"proven of possible, {names[0]} x {names[1]} (executor {survey.executor.name})",
         [names[0], *crossed.columns],
         (
             [
@@ -71,11 +90,8 @@ def coverage(
             for row in crossed.rows
         ),
         right=crossed.columns,
+        below=below,
     )
-    console.say(" | ".join(f"{n} {name}" for name, n in counts.items()))
-    console.say(" | ".join(f"{name} {n}/{d} = {percent_text((n, d))}" for name, (n, d) in shares.items()))
-    if found.outside:
-        console.say(f"{len(found.outside)} vectors with evidence lie outside of what is possible here")
 
 
 def gaps(
@@ -89,9 +105,9 @@ def gaps(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """List what nobody has proven, best supported first: neighbours are proven configurations one value away.
+    """List what nobody has proven, best supported first.
 
-    Examples: [bold]mlcc gaps[/bold], [bold]mlcc gaps --universe observed --limit 0 --json[/bold]
+    Neighbours are proven vectors that differ in exactly one value; the reason says whether a run may be started.
     """
     from itertools import islice
 
@@ -102,7 +118,7 @@ def gaps(
     if universe not in {"catalog", "observed"}:
         raise UsageError(f"no universe '{universe}'; use catalog or observed")
     if limit < 0:
-        raise UsageError(f"--limit must be 0 (all) or more, not {limit}")
+        raise UsageError(f"--limit cannot be {limit}; use 0 for all, or how many to list")
     survey = take_survey(executor)
     if universe == "catalog":
         total, found = len(survey.gaps), iter(survey.gaps)
@@ -119,22 +135,28 @@ def gaps(
         return
     columns = [*DIMENSIONS, "neighbours", "reason"]
     console.print_table(
-        f"{total} gaps in the {universe} universe", columns, ([*row.values()] for row in rows), right=["neighbours"]
+        f"{console.counted(total, 'gap')} in the {universe} universe (executor {survey.executor.name})",
+        columns,
+        ([*row.values()] for row in rows),
+        right=["neighbours"],
+        below=[f"{len(rows)} of {total} shown; --limit 0 lists all"] if len(rows) < total else [],
     )
-    if len(rows) < total:
-        console.say(f"{len(rows)} of {total} shown; --limit 0 lists all")
 
 
 def take_survey(executor: str | None) -> "Survey":
-    """Look at the store of the current home, warning of every file that had to be left out."""
-    from mlcc_dagster.cli import console
-    from resources.platform import Platform
+    """Look at the store of the command's home, warning of every file that had to be left out."""
+    from mlcc_dagster.cli.opening import open_platform, warn_of_skipped, without_damaged
     from resources.survey import Survey
 
-    platform = Platform.open(executor=executor)
-    survey = Survey.take(platform.store, platform.catalog, platform.executor)
-    for path, why in survey.snapshot.skipped:
-        console.warn(f"{path} was left out: {why}")
+    platform = open_platform(executor, to_read=True)
+
+    def look() -> Survey:
+        survey = Survey.take(platform.store, platform.catalog, platform.executor)
+        _ = survey.rows  # reads the files: damage behind a sound footer shows only now
+        return survey
+
+    survey = without_damaged(look)
+    warn_of_skipped(platform)
     return survey
 
 
@@ -143,35 +165,38 @@ def sql(
     format: Annotated[str, typer.Option(help="table, csv or json.")] = "table",
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
-    """Ask the results in SQL (Athena's dialect). Read-only: it reaches no file and no network.
+    """Ask the results in SQL (Athena's dialect).
 
-    Example: [bold]mlcc sql "SELECT status, count(*) AS n FROM mlcc_ci.benchmark_results GROUP BY status"[/bold]
+    One SELECT over mlcc_ci.benchmark_results; it can reach no other table, no file and no network.
     """
     from mlcc_dagster.cli import console
+    from mlcc_dagster.cli.opening import open_platform, warn_of_skipped, without_damaged
     from mlcc_dagster.core.exceptions import UsageError
-    from resources.ci_table import SqliteCiTable
-    from resources.home import Home
-    from resources.result_store import ResultStore
-    from resources.sql_engine import SqlEngine
+    from resources.sql_engine import SqlEngine, checked
 
     form = "json" if json else format
     if form not in {"table", "csv", "json"}:
         raise UsageError(f"no format '{format}'; use table, csv or json")
-    home = Home.current().ensure()
-    store = ResultStore(home.results, SqliteCiTable(home.database).fenced_out)
-    engine = SqlEngine(store, seconds=home.settings.sql_seconds, memory_mb=home.settings.sql_memory_mb)
-    table = engine.query(query)
-    for path, why in store.snapshot().skipped:
-        console.warn(f"{path} was left out: {why}")
-    rows = table.to_pylist()
+    checked(query)  # before a home is made for a statement that cannot be answered
+    platform = open_platform(to_read=True)
+    settings = platform.home.settings
+    engine = SqlEngine(platform.store, seconds=settings.sql_seconds, memory_mb=settings.sql_memory_mb)
+    table = without_damaged(lambda: engine.query(query))
+    warn_of_skipped(platform)
+    columns = table.column_names
+    # Not one mapping per row: two columns may have one name.
+    rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
     if form == "json":
-        console.print_json(rows)
+        repeated = sorted({name for name in columns if columns.count(name) > 1})
+        if repeated:
+            raise UsageError(f"several columns are named {', '.join(repeated)}; give each its own name with AS")
+        console.print_json([dict(zip(columns, row, strict=True)) for row in rows])
     elif form == "csv":
-        import csv
-        import sys
-
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(table.column_names)
-        writer.writerows(row.values() for row in rows)
+        console.print_csv(columns, rows)
     else:
-        console.print_table(f"{len(rows)} rows", table.column_names, ([*row.values()] for row in rows))
+        numbers = [name for name, kind in zip(columns, table.schema.types, strict=True) if _is_number(str(kind))]
+        console.print_table(console.counted(len(rows), "row"), columns, rows, right=numbers)
+
+
+def _is_number(kind: str) -> bool:
+    return kind.startswith(("int", "uint", "float", "double", "decimal"))

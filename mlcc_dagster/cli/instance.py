@@ -16,6 +16,8 @@ INSTANCE_FILE = """\
 # Postgres storage, a run launcher and a compute log manager here (docs/architecture.md).
 telemetry:
   enabled: false
+nux:
+  enabled: false
 concurrency:
   runs:
     max_concurrent_runs: 4
@@ -45,11 +47,14 @@ def write_instance_file(home: Home) -> Path:
 
 def open_instance(home: Home) -> Any:
     """Open the home's Dagster instance (`dagster.DagsterInstance`), quietly."""
-    write_instance_file(home)
     os.environ["DAGSTER_HOME"] = str(home.dagster)
     os.environ["MLCC_HOME"] = str(home.root)
     warnings.filterwarnings("ignore", module="dagster")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     import dagster as dg
+    from filelock import FileLock
 
-    return dg.DagsterInstance.from_config(str(home.dagster))
+    # Two first openings at once would both stamp Dagster's new tables, which nobody can open from then on.
+    with FileLock(home.ensure().dagster / "opening.lock"):
+        write_instance_file(home)
+        return dg.DagsterInstance.from_config(str(home.dagster))

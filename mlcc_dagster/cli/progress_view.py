@@ -5,9 +5,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from mlcc_dagster.cli import console
-from mlcc_dagster.core.outcome import StageStatus
 from resources.platform import Platform
-from resources.progress import Event, RunEnded, StageBegan, StageEnded
+from resources.progress import Event, RunEnded, StageBegan
 
 if TYPE_CHECKING:
     from mlcc_dagster.core.configuration import Configuration
@@ -22,6 +21,8 @@ class Named(Protocol):
     def name(self) -> str: ...
     @property
     def configuration(self) -> "Configuration": ...
+    @property
+    def expected_failure(self) -> str | None: ...
 
 
 class ProgressView:
@@ -29,7 +30,8 @@ class ProgressView:
 
     def __init__(self, platform: Platform, targets: Sequence[Named], *, shown: bool) -> None:
         self._platform = platform
-        self._names = {target.config_id: target.name for target in targets}
+        self._targets = {target.config_id: target for target in targets}
+        self._width = max((len(target.name) for target in targets), default=0)
         self._shown = shown
         self._notes: set[str] = set()
         self._bar = None
@@ -41,7 +43,7 @@ class ProgressView:
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             self._bar = Progress(*columns, console=console.err(), transient=True)
-            self._task = self._bar.add_task("starting", total=len(self._names))
+            self._task = self._bar.add_task("starting", total=len(self._targets))
             self._bar.start()
         return self
 
@@ -62,18 +64,29 @@ class ProgressView:
         """Take one event of a run."""
         if not self._shown:
             return
-        match event:
-            case StageBegan(outcome=outcome, stage=stage):
-                name = self._names.get(outcome.claim.config_id, outcome.claim.config_id)
-                if self._bar is not None and self._task is not None and outcome.skip_reason(stage) is None:
-                    self._bar.update(self._task, description=f"{name}: {stage.value}")
-            case StageEnded(outcome=outcome, result=result):
-                if result.status is StageStatus.FAIL:
-                    name = self._names.get(outcome.claim.config_id, outcome.claim.config_id)
-                    self.note(f"  {name}: {result.stage.value} failed after {result.seconds:.1f} s")
-            case RunEnded(config_id=key, how=how, sentence=sentence, outcome=outcome):
-                seconds = sum(r.seconds for r in outcome.results) if outcome else 0.0
-                mark = {"concluded": "done", "lost": "skipped", "interrupted": "stopped"}[how]
-                self.note(f"{mark:8}{self._names.get(key, key)}  {seconds:5.1f} s  {sentence}")
-                if self._bar is not None and self._task is not None:
-                    self._bar.advance(self._task)
+        if isinstance(event, RunEnded):
+            self.note(self._line(event))
+        if self._bar is None or self._task is None:
+            return
+        if isinstance(event, RunEnded):
+            self._bar.advance(self._task)
+        elif isinstance(event, StageBegan) and event.outcome.skip_reason(event.stage) is None:
+            name = self._name(event.outcome.claim.config_id)
+            self._bar.update(self._task, description=f"{name}: {event.stage.value}")
+
+    def _name(self, key: str) -> str:
+        return self._targets[key].name if key in self._targets else key
+
+    def _line(self, event: RunEnded) -> str:
+        """Say how one run ended: its mark, name and seconds, and why where it was not proven."""
+        outcome, sentence = event.outcome, event.sentence
+        # A replayed stage took no time of ours; what it says it took is what the table says too.
+        seconds = sum(float(r.outputs.get("virtual_seconds", r.seconds)) for r in outcome.results) if outcome else 0.0
+        mark = {"concluded": "failed", "lost": "skipped", "interrupted": "stopped"}[event.how]
+        if event.how == "concluded" and outcome is not None:
+            if outcome.run_status == "pass" and outcome.tested:
+                mark, sentence = "proven", str(outcome.configuration)
+            target = self._targets.get(event.config_id)
+            if target is not None and target.expected_failure is not None:
+                sentence += f" (its entry expects {target.expected_failure})"
+        return f"{mark:8}{self._name(event.config_id):{self._width}} {seconds:6.1f} s  {sentence}"

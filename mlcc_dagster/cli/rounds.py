@@ -4,20 +4,27 @@ Belongs here: the loop over configurations and its report. Not here: what one ru
 """
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlcc_dagster.cli import console
 from mlcc_dagster.cli.instance import open_instance
 from mlcc_dagster.cli.progress_view import ProgressView
 from mlcc_dagster.core.configuration import Configuration
+from mlcc_dagster.core.outcome import Owner
 from resources import processes
 from resources.ci_table import Attempt
 from resources.platform import Platform
 from resources.rounds import Round
 
+if TYPE_CHECKING:
+    from mlcc_dagster.cli.dagster_runs import DagsterRuns
+
 WATCH_SECONDS = 1.0
+MOST_LOSSES = 3
+"""How often a command asks again for a configuration that nobody runs and that is refused all the same."""
 
 
 @dataclass(frozen=True)
@@ -100,20 +107,28 @@ class Report:
     interrupted: bool = False
 
     def verdict(self, target: Target) -> tuple[str, bool]:
-        """Return what to show for one configuration and whether it went as expected."""
+        """Return the verdict on one configuration in a few words, and whether it went as expected."""
         attempt = self.attempts.get(target.config_id)
         if target.refusal:
-            return f"left out: {target.refusal}", True
+            return "left out", True
         if attempt is None or attempt.state != "finished":
             return "not finished", False
         if attempt.status == "completed" and attempt.run_status == "pass":
             if target.expected_failure:
-                return f"passed, although {target.expected_failure} was expected", False
+                return f"proven, although its entry expects {target.expected_failure}", False
             return "proven", True
-        text = f"{attempt.status}: {attempt.reason}"
+        if attempt.run_status == "pass":
+            return "nothing tested", False
+        stage = (attempt.run_status or "").removeprefix("fail-")
+        text = f"{attempt.status} ({attempt.failure_category or 'unknown'} at {stage})"
         if target.expected_failure and attempt.failure_category == target.expected_failure:
-            return f"{text} (as its entry expects)", True
+            return f"{text}, as its entry expects", True
         return text, False
+
+    def reason(self, target: Target) -> str | None:
+        """Return the sentence behind a verdict: why it is left out, failed, or was not finished; none where proven."""
+        attempt = self.attempts.get(target.config_id)
+        return target.refusal or (attempt.reason if attempt else None)
 
     @property
     def exit_code(self) -> int:
@@ -133,6 +148,7 @@ class Report:
                     "name": target.name,
                     "verdict": self.verdict(target)[0],
                     "as_expected": self.verdict(target)[1],
+                    "reason": self.reason(target),
                     "status": attempt.status if (attempt := self.attempts.get(target.config_id)) else None,
                     "run_id": attempt.run_id if attempt else None,
                     "seconds": attempt.seconds if attempt else None,
@@ -157,20 +173,22 @@ class Report:
                     self.verdict(target)[0],
                 ]
             )
+        surprises = [target for target in self.targets if not self.verdict(target)[1]]
+        proven = sum(self.verdict(target)[0] == "proven" for target in self.targets)
+        spent = sum(a.cost_usd or 0.0 for a in self.attempts.values())
+        many = console.counted(len(self.targets), "configuration")
+        counts = f"{many} | {proven} proven | {len(surprises)} not as expected | {spent:.4f} USD"
+        below = [f"{target.name}: {self.reason(target) or self.verdict(target)[0]}" for target in surprises]
+        below.append(counts)
+        if self.interrupted:
+            below.append("interrupted: the same command joins this round again and runs what is left")
         console.print_table(
-            f"Round {self.round.id}",
+            f"round {self.round.id}",
             ["configuration", "run", "seconds", "USD", "verdict"],
             rows,
             right=["seconds", "USD"],
+            below=below,
         )
-        proven = sum(self.verdict(t)[0] == "proven" for t in self.targets)
-        surprises = sum(not self.verdict(t)[1] for t in self.targets)
-        spent = sum(a.cost_usd or 0.0 for a in self.attempts.values())
-        console.say(
-            f"{len(self.targets)} configurations | {proven} proven | {surprises} not as expected | {spent:.4f} USD"
-        )
-        if self.interrupted:
-            console.say("interrupted: the same command joins this round again and runs what is left")
 
 
 def run_round(
@@ -203,21 +221,10 @@ def run_round(
             if joined.joined:
                 view.note(f"joins the open round {joined.id}")
             runs = DagsterRuns(platform, instance, view.listener, verbose=verbose)
-            while not report.interrupted:
-                _, remaining = platform.rounds.progress(joined.id)
-                mine = [target for target in runnable if target.config_id in remaining]
-                busy = held_elsewhere(platform)
-                free = next((target for target in mine if target.config_id not in busy), None)
-                if not mine:
-                    break
-                if free is None:
-                    view.note(
-                        f"waiting for {', '.join(busy[t.config_id] for t in mine if t.config_id in busy)}", once=True
-                    )
-                    time.sleep(WATCH_SECONDS)
-                    clear(platform, instance)
-                    continue
-                report.interrupted = runs.lifecycle(free, round_id=joined.id, tier=tier, run_type="ci").interrupted
+            try:
+                report.interrupted = run_what_is_left(runs, runnable, joined, tier=tier, note=view.note)
+            except KeyboardInterrupt:
+                report.interrupted = True
             if not report.interrupted:
                 runs.refresh()
     for target in targets:
@@ -227,10 +234,50 @@ def run_round(
     return report
 
 
-def held_elsewhere(platform: Platform) -> dict[str, str]:
-    """Return what other live processes run now: config id to a text naming the owner."""
-    return {
-        attempt.config_id: str(attempt.owner)
-        for attempt in platform.ci.running()
-        if processes.owner_alive(attempt.owner) is not False
-    }
+def run_what_is_left(
+    runs: "DagsterRuns", targets: Sequence[Target], joined: Round, *, tier: str | None, note: Callable[..., None]
+) -> bool:
+    """Run the targets that are not finished in the round, each once, and return whether that was interrupted.
+
+    What another live process runs is waited for; what a dead one left is cleaned and run here. A configuration whose run
+    ended without a result (it could not be committed, the platform itself failed) is left: trying again at once would
+    fail alike, for ever.
+    """
+    from assets.reaping import clear
+
+    platform, instance = runs.platform, runs.instance
+    given_up: set[str] = set()
+    losses: Counter[str] = Counter()
+    while True:
+        _, remaining = platform.rounds.progress(joined.id)
+        mine = [target for target in targets if target.config_id in remaining and target.config_id not in given_up]
+        if not mine:
+            return False
+        owners = owners_at_work(platform)
+        if any(processes.owner_alive(owners[t.config_id]) is False for t in mine if t.config_id in owners):
+            # Its lease lives on for a while; until it is cleaned, every claim would be refused.
+            clear(platform, instance)
+            owners = owners_at_work(platform)
+        free = next((target for target in mine if target.config_id not in owners), None)
+        if free is None:
+            note(f"waiting for {', '.join(dict.fromkeys(str(owners[t.config_id]) for t in mine))}", once=True)
+            time.sleep(WATCH_SECONDS)
+            clear(platform, instance)
+            continue
+        ended = runs.lifecycle(free, round_id=joined.id, tier=tier, run_type="ci")
+        if ended.interrupted:
+            return True
+        if not ended.lost:
+            given_up.add(free.config_id)
+        elif free.config_id not in owners_at_work(platform):
+            # Finished by the winner meanwhile, or a result that is decided and cannot be published.
+            losses[free.config_id] += 1
+            if losses[free.config_id] >= MOST_LOSSES:
+                given_up.add(free.config_id)
+            time.sleep(WATCH_SECONDS)
+            clear(platform, instance)
+
+
+def owners_at_work(platform: Platform) -> dict[str, Owner]:
+    """Return who runs what now, by config id; an owner may be dead."""
+    return {attempt.config_id: attempt.owner for attempt in platform.ci.running()}

@@ -1,13 +1,24 @@
 """`mlcc run`: a tier or one configuration through the lifecycle, each run a Dagster run of this home."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mlcc_dagster.cli.help_pages import examples
+
+if TYPE_CHECKING:
+    from mlcc_dagster.cli.rounds import Target
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the run command to the command line."""
-    app.command()(run)
+    app.command(
+        epilog=examples(
+            "mlcc run --tier local",
+            "mlcc run --config local-fastapi-forest-1cpu --verbose",
+            "mlcc run --tier ci --dry-run",
+        )
+    )(run)
 
 
 def run(
@@ -29,71 +40,43 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Dagster's log of each run.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Run configurations through generate, build, deploy, test, benchmark and clean, and remember what they proved.
+    """Run a tier or one configuration, and remember what it proved.
 
-    Joins the open round of the tier: what another command or an earlier, interrupted one already finished is not run again.
-    Exit 0 when all went as expected, 1 when something failed, 2 when the request is unusable.
+    Each configuration goes through generate, build, push, deploy, test, benchmark, register and clean, as a Dagster run of
+    this home. Joins the open round of the tier: what another command or an earlier, interrupted one already finished is not
+    run again.
 
-    Examples: [bold]mlcc run --tier local[/bold], [bold]mlcc run --config local-fastapi-forest-1cpu --verbose[/bold],
-    [bold]mlcc run --tier ci --dry-run[/bold]
+    Exit 0 when all went as expected, 1 when something failed, 2 when the request is unusable, 130 when interrupted.
     """
     from mlcc_dagster.cli import console
-    from mlcc_dagster.cli.rounds import Target, estimate, run_round
-    from mlcc_dagster.cli.targets import one_configuration, tier_entries
+    from mlcc_dagster.cli.opening import open_platform
+    from mlcc_dagster.cli.rounds import estimate, run_round
     from mlcc_dagster.core.exceptions import UsageError
-    from mlcc_dagster.core.identity import config_id
-    from mlcc_dagster.core.resolution import configuration_of
-    from resources.platform import Platform
 
-    if (tier is None) == (config is None):
-        raise UsageError("say what to run: either --tier NAME or --config ID")
-    platform = Platform.open(executor=executor)
-    if tier is not None:
-        scope = tier
-        entries = {config_id(configuration_of(e, platform.catalog)): e for e in tier_entries(platform.catalog, tier)}
-        wanted = {key: configuration_of(entry, platform.catalog) for key, entry in entries.items()}
-    else:
-        key, configuration = one_configuration(platform, config or "")
-        scope = f"config:{key}"
-        entries = {}
-        wanted = {key: configuration}
-    names = {config_id(configuration_of(e, platform.catalog)): e for e in platform.catalog.entries}
-    targets = [
-        Target(
-            config_id=key,
-            name=names[key].id if key in names else key,
-            configuration=configuration,
-            refusal=platform.executor.can_run(configuration),
-            expected_failure=names[key].expected_failure if key in names else None,
+    # All that can be wrong with the request is found before the home is opened, which would make it.
+    scope, targets = requested(tier, config, executor)
+    refused = [target for target in targets if target.refusal]
+    if len(refused) == len(targets) and not dry_run:
+        raise UsageError(
+            f"none of them can run with this executor, so nothing was started: {refused[0].name} {refused[0].refusal}"
         )
-        for key, configuration in wanted.items()
-    ]
+    platform = open_platform(executor, to_read=dry_run)
     forecast = estimate(platform, targets, tier)
     if dry_run:
         if json:
             console.print_json(forecast.to_json())
         else:
             console.print_table(
-                f"Dry run of {tier or config} with executor {platform.executor.name}: nothing was started",
-                ["configuration", "config_id", "what", "runs here", "about"],
+                f"dry run of {tier or config} with executor {platform.executor.name}: nothing was started",
+                ["configuration", "config_id", "seconds", "runs here"],
                 (
-                    [
-                        t.name,
-                        t.config_id,
-                        t.configuration,
-                        t.refusal or "yes",
-                        f"{forecast.seconds.get(t.config_id, 0):.0f} s",
-                    ]
+                    [t.name, t.config_id, _seconds(forecast.seconds.get(t.config_id)), t.refusal or "yes"]
                     for t in targets
                 ),
+                right=["seconds"],
+                below=[forecast.sentence],
             )
-            console.say(forecast.sentence)
         raise typer.Exit(0 if forecast.runnable else 1)
-    refused = [target for target in targets if target.refusal]
-    if len(refused) == len(targets):
-        raise UsageError(
-            f"executor {platform.executor.name} can run none of them: {refused[0].name}: {refused[0].refusal}"
-        )
     if not json:
         for target in refused:
             console.warn(f"left out {target.name}: {target.refusal}")
@@ -104,3 +87,52 @@ def run(
     else:
         report.show()
     raise typer.Exit(report.exit_code)
+
+
+def requested(tier: str | None, config: str | None, executor: str | None) -> "tuple[str, list[Target]]":
+    """Return the scope of the round that was asked for and its configurations, without touching the home.
+
+    Raises `UsageError` unless exactly one of tier and configuration is named, and exists.
+    """
+    from catalog.loader import load_catalog
+    from mlcc_dagster.cli.opening import executor_name, home_of
+    from mlcc_dagster.cli.rounds import Target
+    from mlcc_dagster.cli.targets import one_configuration, registered_configurations, tier_entries
+    from mlcc_dagster.core.exceptions import UsageError
+    from mlcc_dagster.core.identity import config_id
+    from mlcc_dagster.core.resolution import configuration_of
+    from resources.platform import open_executor
+
+    if tier is None and config is None:
+        raise UsageError("nothing was named to run; use --tier NAME or --config ID")
+    if tier is not None and config is not None:
+        raise UsageError("--tier and --config were both given; use one of them")
+    catalog = load_catalog()
+    home = home_of(executor)
+    entries = {config_id(configuration_of(entry, catalog)): entry for entry in catalog.entries}
+    if tier is not None:
+        scope = tier
+        wanted = [configuration_of(entry, catalog) for entry in tier_entries(catalog, tier)]
+    else:
+        key, configuration = one_configuration(catalog, registered_configurations(home), config or "")
+        scope = f"config:{key}"
+        wanted = [configuration]
+    performer = open_executor(executor_name(executor, home), home)
+    targets = []
+    for configuration in wanted:
+        key = config_id(configuration)
+        entry = entries.get(key)
+        targets.append(
+            Target(
+                config_id=key,
+                name=key if entry is None else entry.id,
+                configuration=configuration,
+                refusal=performer.can_run(configuration),
+                expected_failure=None if entry is None else entry.expected_failure,
+            )
+        )
+    return scope, targets
+
+
+def _seconds(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{seconds:.0f}"

@@ -1,5 +1,6 @@
 """Turning what a person typed into configurations: a tier, a catalog id, a config id or a unique beginning of one."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 
 from catalog.model import Catalog, Entry
@@ -7,7 +8,10 @@ from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import UsageError
 from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.resolution import configuration_of
-from resources.platform import Platform
+from resources.ci_table import SqliteCiTable
+from resources.home import Home
+
+SHOWN_MATCHES = 8
 
 
 def tier_entries(catalog: Catalog, tier: str) -> tuple[Entry, ...]:
@@ -17,14 +21,24 @@ def tier_entries(catalog: Catalog, tier: str) -> tuple[Entry, ...]:
     return tuple(catalog.tier_entries(tier))
 
 
-def one_configuration(platform: Platform, text: str) -> tuple[str, Configuration]:
+def registered_configurations(home: Home) -> dict[str, Configuration]:
+    """Return the configurations that ran in a home, by config id; a home that is not there has none and is not made."""
+    if not home.exists():
+        return {}
+    return {record.config_id: record.configuration for record in SqliteCiTable(home.database).records()}
+
+
+def one_configuration(
+    catalog: Catalog, registered: Mapping[str, Configuration], text: str
+) -> tuple[str, Configuration]:
     """Return the config id and configuration that a text names: a catalog id of any tier, a config_id, or a unique
-    beginning of either.
+    beginning of either. `registered` are the configurations beside the catalog's.
 
     Raises `UsageError` with the near ones where none matches, with all matches where several do.
     """
-    known = platform.configurations()
-    names = {entry.id: config_id(configuration_of(entry, platform.catalog)) for entry in platform.catalog.entries}
+    entries = {entry.id: configuration_of(entry, catalog) for entry in catalog.entries}
+    names = {name: config_id(configuration) for name, configuration in entries.items()}
+    known = {**registered, **{names[name]: configuration for name, configuration in entries.items()}}
     if text in names:
         return names[text], known[names[text]]
     if text in known:
@@ -32,11 +46,17 @@ def one_configuration(platform: Platform, text: str) -> tuple[str, Configuration
     matches = {name: key for name, key in names.items() if name.startswith(text)}
     matches |= {key: key for key in known if key.startswith(text.lower())}
     keys = sorted(set(matches.values()))
-    if text and len(keys) == 1:
+    if not text:
+        raise UsageError("--config is empty; name a catalog id or a config_id, `mlcc catalog list` shows both")
+    if len(keys) == 1:
         return keys[0], known[keys[0]]
-    if text and keys:
-        shown = ", ".join(sorted(matches)[:8])
-        raise UsageError(f"'{text}' names {len(keys)} configurations ({shown}); add characters until one is left")
+    if keys:
+        shown = sorted(matches)
+        more = ", ..." if len(shown) > SHOWN_MATCHES else ""
+        raise UsageError(
+            f"'{text}' names {len(keys)} configurations ({', '.join(shown[:SHOWN_MATCHES])}{more}); "
+            "add characters until one is left"
+        )
     near = get_close_matches(text, [*names, *known], n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "see `mlcc catalog list`"
+    hint = f"did you mean {' or '.join(near)}?" if near else "`mlcc catalog list` shows all"
     raise UsageError(f"no configuration '{text}'; {hint}")

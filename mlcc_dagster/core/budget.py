@@ -34,13 +34,15 @@ class Reservation:
 
 @dataclass(frozen=True)
 class Totals:
-    """The sums of one budget in USD, per state. What was used beyond promises stands apart: it is no longer the
-    ledger's to prevent, but it counts against every later promise."""
+    """The sums of one budget in USD, per state, and how many `runs` it was promised to (released ones aside). What was
+    used beyond promises stands apart: it is no longer the ledger's to prevent, but it counts against every later
+    promise."""
 
     reserved_usd: float
     active_usd: float
     spent_usd: float
     overrun_usd: float
+    runs: int = 0
 
     @property
     def committed_usd(self) -> float:

@@ -51,6 +51,7 @@ def build_image(request: StageRequest, kind: ServingKind, project: Path, cache: 
             "mlcc.execution": EXECUTION,
             "mlcc.python": platform.python_version(),
             "mlcc.deployment-config": request.configuration.deployment_config,
+            **made.annotations,
         },
     )
     for layer in layers:
@@ -65,4 +66,5 @@ def build_image(request: StageRequest, kind: ServingKind, project: Path, cache: 
         "model_from_cache": made.from_cache,
         "base_image": BASE_IMAGE,
         "python": platform.python_version(),
+        **made.outputs,
     }

@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TextIO
@@ -24,11 +25,12 @@ from resources.home import Home
 from resources.ledger import Ledger
 from resources.local import building, deployment, projects
 from resources.local.images import MANIFEST_TYPE, Descriptor
+from resources.local.language_models import LLAMACPP
 from resources.local.predictors import FASTAPI, FLASK
 from resources.local.registries import LOCAL, open_registry
 from resources.local.serving import ServingKind, WorkloadProfile, cpus, parameter_problems
 
-KINDS: Mapping[str, ServingKind] = MappingProxyType({kind.name: kind for kind in (FASTAPI, FLASK)})
+KINDS: Mapping[str, ServingKind] = MappingProxyType({kind.name: kind for kind in (FASTAPI, FLASK, LLAMACPP)})
 """What can be served here, by deployment configuration."""
 
 TARGETS: tuple[str, ...] = ("realtime-inference",)
@@ -39,14 +41,16 @@ _ELSEWHERE = "run it with executor mcc or codebuild"
 
 
 def catalog_workload(name: str) -> WorkloadProfile:
-    """Return the catalog's workload of that name. Raises `StageFailed` naming the known ones."""
+    """Return the catalog's workload of that name, as it is scaled on this machine. Raises `StageFailed` naming the known
+    ones."""
     from catalog.loader import load_catalog
 
     workloads = load_catalog().workloads
     try:
-        return workloads[name]
+        workload = workloads[name]
     except KeyError:
         raise StageFailed(f"unknown workload '{name}'; use one of {', '.join(workloads)}") from None
+    return workload if workload.local is None else replace(workload, **asdict(workload.local))
 
 
 class LocalExecutor:
@@ -113,6 +117,7 @@ class LocalExecutor:
         """Say what the result depended on: digests that the stages reached by now, and the engine installed here."""
         kind = KINDS.get(configuration.deployment_config)
         names = {"image": "image_digest", "template": "template_digest", "model": "model_digest", "python": "python"}
+        names |= {"weights": "weights_digest", "derived_from": "derived_from"}
         digests = {name: str(outputs[key]) for name, key in names.items() if outputs.get(key) is not None}
         engine = kind.engine() if kind else configuration.deployment_config
         return Evidence(engine, building.EXECUTION, MappingProxyType(digests))
@@ -193,6 +198,11 @@ class LocalExecutor:
         endpoint, plan = _endpoint(request), request.benchmark
         workload = self._workload(plan.workload)
         exchange = kind.exchange(model=Path(request.outputs["model_folder"]), workload=workload)
+        if workload.input_tokens_mean is not None:
+            request.say(
+                f"workload {workload.name}: {workload.input_tokens_mean} tokens in, {workload.output_tokens_mean} out, "
+                f"{workload.requests} requests per level"
+            )
         raw: dict[str, str] = {}
         levels: list[dict[str, Any]] = []
         for level in plan.concurrency_levels:
@@ -264,8 +274,7 @@ def _problems(kind: ServingKind, configuration: Configuration) -> list[str]:
         problems.append(str(error))
     if configuration.deployment_target not in TARGETS:
         problems.append(f"target {configuration.deployment_target} is not offered (only {', '.join(TARGETS)})")
-    if configuration.quantization != "none":
-        problems.append(f"{kind.name} has no quantization {configuration.quantization}")
+    problems += kind.problems(configuration)
     if configuration.tp_degree != 1:
         problems.append(f"{kind.name} has no tensor parallelism (tp_degree {configuration.tp_degree})")
     if configuration.enable_lora:

@@ -23,7 +23,7 @@ from mlcc_dagster.core.exceptions import StageFailed
 from resources.executor import StageRequest
 from resources.load_client import Exchange, JsonExchange
 from resources.local import images
-from resources.local.serving import MadeModel, Parameter, WorkloadProfile, cpus
+from resources.local.serving import MEMORY_LIMIT, PORT, MadeModel, Parameter, WorkloadProfile, cpus
 from resources.local.subprocesses import run_tagged
 
 ALGORITHMS: Mapping[str, str] = MappingProxyType(
@@ -37,10 +37,7 @@ ALGORITHMS: Mapping[str, str] = MappingProxyType(
 LEAST_ACCURACY = 0.85
 """What a served model must reach on its held-out sample: both algorithms reach 0.93, guessing 0.1."""
 
-PARAMETERS = (
-    Parameter("port", "loopback port to listen on", 1024, 65535),
-    Parameter("memory_limit_mb", "address space of each server process, MB", 16, 1_048_576),
-)
+PARAMETERS = (PORT, MEMORY_LIMIT)
 
 _MODEL_FILES = ("held_out.json", "metadata.json", "model.joblib")
 _BATCH_ROWS = 30
@@ -74,6 +71,12 @@ class Predictor:
             f"the architecture of {model} is not supported by {self.name}, which serves scikit-learn models and no "
             f"language models; use one of {', '.join(ALGORITHMS)}"
         )
+
+    def problems(self, configuration: Configuration) -> list[str]:
+        """See `ServingKind.problems`."""
+        if configuration.quantization == "none":
+            return []
+        return [f"{self.name} has no quantization {configuration.quantization}"]
 
     def context(self, configuration: Configuration) -> Mapping[str, Any]:
         """See `ServingKind.context`."""

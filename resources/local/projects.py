@@ -24,8 +24,8 @@ from resources.local.serving import BASE_IMAGE, ServingKind
 
 TEMPLATES = Path(__file__).parent / "templates"
 CONFIG_VERSION = 1
-DO_SCRIPTS: tuple[str, ...] = ("config", "train", "build", "run", "deploy", "test", "clean")
-"""The scripts that every project has in `do/`; all but config are executable."""
+DO_SCRIPTS: tuple[str, ...] = ("config", "build", "run", "deploy", "test", "clean")
+"""The scripts that every project has in `do/`, beside the one that makes its model; all but config are executable."""
 
 _SUFFIX = ".j2"
 _FROM = re.compile(r"^FROM\s+(\S+)", re.MULTILINE)
@@ -79,13 +79,13 @@ def project_problems(folder: Path, kind: ServingKind, configuration: Configurati
         except SyntaxError as error:
             problems.append(f"{path.relative_to(folder)}:{error.lineno} does not compile ({error.msg}); correct it")
     problems += _dockerfile_problems(folder / "Dockerfile")
-    for name in DO_SCRIPTS:
-        script = folder / "do" / name
-        if script.is_file() and name != "config":
+    for name in sorted(name for name in expected if name.startswith("do/") and name != "do/config"):
+        script = folder / name
+        if script.is_file():
             if not script.read_bytes().startswith(b"#!"):
-                problems.append(f"do/{name} has no interpreter line; begin it with #!/usr/bin/env bash")
+                problems.append(f"{name} has no interpreter line; begin it with #!/usr/bin/env bash")
             if not script.stat().st_mode & stat.S_IXUSR:
-                problems.append(f"do/{name} is not executable; chmod +x it")
+                problems.append(f"{name} is not executable; chmod +x it")
     return problems + _lock_problems(folder / "requirements.txt", kind)
 
 

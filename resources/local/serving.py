@@ -6,8 +6,9 @@ Belongs here: the interface, and the values that cross it. Not here: any kind (`
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import httpx
@@ -26,12 +27,19 @@ BASE_IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}.{sys.ver
 
 @dataclass(frozen=True)
 class Parameter:
-    """A serving parameter that a kind understands: what it does, and its least and greatest value."""
+    """A serving parameter that a kind understands: what it does, and its least and greatest value; one with `choices` is
+    no number but one of these texts."""
 
     name: str
     meaning: str
-    least: int
-    most: int
+    least: int = 0
+    most: int = 0
+    choices: tuple[str, ...] = ()
+
+
+PORT = Parameter("port", "loopback port to listen on", 1024, 65535)
+MEMORY_LIMIT = Parameter("memory_limit_mb", "address space of each server process, MB", 16, 1_048_576)
+"""What every kind understands, since supervisor and deployment do it for all."""
 
 
 class WorkloadProfile(Protocol):
@@ -73,6 +81,10 @@ class ServingKind(Protocol):
         """Say in one sentence why this kind cannot serve the configuration's model, or none. No I/O."""
         ...
 
+    def problems(self, configuration: Configuration) -> list[str]:
+        """Return one clause for everything beside model and serving parameters that this kind cannot do. No I/O."""
+        ...
+
     def context(self, configuration: Configuration) -> Mapping[str, Any]:
         """Return what the templates need beside the values that every project has."""
         ...
@@ -104,10 +116,15 @@ class ServingKind(Protocol):
 
 @dataclass(frozen=True)
 class MadeModel:
-    """The files of a model layer, and whether they were taken from the cache instead of made now."""
+    """The files of a model layer, and whether they were taken from the cache instead of made now.
+
+    `annotations` are put on the image, `outputs` among those of the build stage.
+    """
 
     folder: Path
     from_cache: bool
+    annotations: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    outputs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def cpus(configuration: Configuration) -> int:
@@ -126,6 +143,12 @@ def parameter_problems(configuration: Configuration, parameters: Sequence[Parame
         parameter = known.get(name)
         if parameter is None:
             problems.append(f"serving parameter {name} is unknown here (known: {', '.join(known) or 'none'})")
+        elif parameter.choices:
+            if value not in parameter.choices:
+                problems.append(
+                    f"serving parameter {name} ({parameter.meaning}) must be one of {', '.join(parameter.choices)}, "
+                    f"not '{value}'"
+                )
         elif not value.isdigit() or not parameter.least <= int(value) <= parameter.most:
             problems.append(
                 f"serving parameter {name} ({parameter.meaning}) must be a whole number from {parameter.least} to "

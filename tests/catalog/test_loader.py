@@ -272,6 +272,20 @@ MISTAKES = [
         id="language workload without tokens",
     ),
     pytest.param(
+        "workloads.yaml",
+        "local: {input_tokens_mean: 24, output_tokens_mean: 24, requests: 8}",
+        "local: {input_tokens_mean: 24, requests: 8}",
+        "workloads[0].local.output_tokens_mean: is missing; give it a value",
+        id="local scale without answers",
+    ),
+    pytest.param(
+        "workloads.yaml",
+        "local: {input_tokens_mean: 24, output_tokens_mean: 24, requests: 8}",
+        "local: {input_tokens_mean: 24, output_tokens_mean: 24, requests: 8, streaming: true}",
+        "workloads[0].local.streaming: unknown field",
+        id="local scale of what is no size",
+    ),
+    pytest.param(
         "regions.yaml",
         "path_region: us-west-2",
         "path_region: us-west-9",

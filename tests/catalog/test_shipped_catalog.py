@@ -172,13 +172,15 @@ def test_extension_is_switched_on_by_name() -> None:
     assert (weekly.model_name, weekly.tp_degree) == ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", 4)
 
 
-def test_local_tier_leaves_flask_with_logistic_regression_out() -> None:
+def test_local_tier_leaves_flask_with_logistic_regression_and_two_quantizations_out() -> None:
     local = DECLARED.tier_entries("local")
-    pairs = {(entry.deployment_config, DECLARED.family_of(entry.model_name)) for entry in local}
-    assert pairs == {
-        ("http-fastapi", "random-forest"),
-        ("http-flask", "random-forest"),
-        ("http-fastapi", "logistic-regression"),
+    points = {(entry.deployment_config, DECLARED.family_of(entry.model_name), entry.quantization) for entry in local}
+    assert points == {
+        ("http-fastapi", "random-forest", "none"),
+        ("http-flask", "random-forest", "none"),
+        ("http-fastapi", "logistic-regression", "none"),
+        ("transformers-llamacpp", "smollm2", "q4_1"),
+        ("transformers-llamacpp", "smollm2", "q8_0"),
     }
     assert {entry.region for entry in local} == {"local"}
 
@@ -291,6 +293,8 @@ def test_workloads_have_the_values_of_the_workload_catalog(
     assert workload.concurrency_levels == levels
     assert workload.requests == 100
     assert workload.streaming is (name != "agent_tool_calling")
+    assert workload.local is not None, "as it stands it would take this machine hours"
+    assert workload.local.input_tokens_mean < tokens[0] and 16 <= workload.local.output_tokens_mean <= 32
 
 
 @pytest.mark.parametrize(

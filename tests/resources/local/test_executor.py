@@ -24,9 +24,10 @@ from mlcc_dagster.core.stages import Stage
 from resources import processes
 from resources.home import Home
 from resources.local import images
-from resources.local.executor import KINDS, LocalExecutor, catalog_workload
+from resources.local.executor import LocalExecutor, catalog_workload
 from resources.processes import ProcessIdentity
 
+PREDICTORS = ("http-fastapi", "http-flask")
 LANGUAGE_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
@@ -157,7 +158,7 @@ def test_all_reasons_are_said_at_once(tmp_path: Path) -> None:
     assert reason is not None and reason.count("; ") >= 2
 
 
-@pytest.mark.parametrize("server", sorted(KINDS))
+@pytest.mark.parametrize("server", PREDICTORS)
 def test_a_predictor_given_a_language_model_fails_as_incompatible(start_run: StartRun, server: str) -> None:
     run = start_run(deployment_config=server, model_name=LANGUAGE_MODEL, model_family="smollm2")
     with pytest.raises(StageFailed, match=f"architecture of {LANGUAGE_MODEL} is not supported by {server}") as caught:
@@ -192,7 +193,7 @@ def test_a_stage_without_what_it_needs_says_which_stage_is_missing(
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel enforces address space limits on Linux alone")
-@pytest.mark.parametrize("server", sorted(KINDS))
+@pytest.mark.parametrize("server", PREDICTORS)
 def test_a_memory_limit_below_the_need_is_an_honest_oom(start_run: StartRun, server: str) -> None:
     run = start_run(deployment_config=server, serving_params={"memory_limit_mb": "256"})
     with pytest.raises(StageFailed, match=r"the server ended .* Cannot allocate memory") as caught:
@@ -205,7 +206,7 @@ def test_a_memory_limit_below_the_need_is_an_honest_oom(start_run: StartRun, ser
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("server", sorted(KINDS))
+@pytest.mark.parametrize("server", PREDICTORS)
 def test_an_ample_memory_limit_serves(start_run: StartRun, server: str) -> None:
     run = start_run(deployment_config=server, serving_params={"memory_limit_mb": "1024"}, instance_type="local.2cpu")
     run.perform(*TO_PUSH, Stage.DEPLOY, Stage.TEST, Stage.BENCHMARK)
@@ -388,7 +389,7 @@ def test_a_lock_pins_what_the_app_imports_and_what_that_needs(start_run: StartRu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("server", sorted(KINDS))
+@pytest.mark.parametrize("server", PREDICTORS)
 def test_the_scripts_of_a_project_work_by_themselves(start_run: StartRun, tmp_path: Path, server: str) -> None:
     run = start_run(deployment_config=server, model_name="sklearn/logistic-regression-digits")
     run.perform(Stage.GENERATE)
@@ -430,7 +431,7 @@ BAD_BODIES = [
 ]
 
 
-@pytest.fixture(scope="module", params=sorted(KINDS))
+@pytest.fixture(scope="module", params=PREDICTORS)
 def deployed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Any:
     place = Home(tmp_path_factory.mktemp("deployed")).ensure()
     (place.root / "cache").symlink_to(trained)

@@ -1,0 +1,186 @@
+"""The Path Prover's hands: gaps made concrete, money promised, runs ready to be requested.
+
+Belongs here: what the sensor, the schedule and `mlcc path-prove` do alike. Not here: which gaps to choose (`core.planning`),
+starting runs (Dagster does).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from catalog.model import Catalog
+from mlcc_dagster.core.configuration import Configuration, Vector
+from mlcc_dagster.core.identity import config_id
+from mlcc_dagster.core.outcome import BenchmarkPlan
+from mlcc_dagster.core.planning import (
+    BUDGET_EXCEEDED,
+    MAX_COST_PER_RUN_USD,
+    MAX_PROVES_PER_RUN,
+    MAX_PROVES_REACHED,
+    Candidate,
+    Pick,
+    Plan,
+    plan,
+)
+from mlcc_dagster.core.resolution import Unresolved, resolve
+from resources.lifecycle import entry_of, limit_seconds, stages_of
+from resources.platform import Platform
+from resources.survey import Survey
+
+START_SECONDS = 900.0
+"""A promised run that has not begun after this long gives its money back."""
+
+RUN_TYPE = "path_prove"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One bounded execution of the prover: its name is both the budget in the ledger and the round of its runs."""
+
+    name: str
+    max_proves: int = MAX_PROVES_PER_RUN
+    max_usd: float = MAX_COST_PER_RUN_USD
+    strategy: str = "neighbours"
+
+    @classmethod
+    def of_day(cls, now: datetime) -> "Execution":
+        """The execution that the sensor and the daily schedule share on a UTC day."""
+        return cls(f"{RUN_TYPE}@{now:%Y%m%d}")
+
+    @classmethod
+    def of_moment(cls, now: datetime, *, max_proves: int, max_usd: float, strategy: str = "neighbours") -> "Execution":
+        """An execution of its own, as a command starts it."""
+        return cls(f"{RUN_TYPE}@{now:%Y%m%dT%H%M%S}Z", max_proves, max_usd, strategy)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A run to request: money is promised for it under `run_key`, which is also what Dagster tells runs apart by."""
+
+    run_key: str
+    pick: Pick
+
+    @property
+    def config_id(self) -> str:
+        """The configuration, that is the partition."""
+        return self.pick.candidate.config_id
+
+
+def benchmark_for(catalog: Catalog, configuration: Configuration) -> BenchmarkPlan:
+    """Return what a gap's run measures: the local profile of its kind on this machine, `multi_turn_chat` for language
+    models elsewhere, nothing where the catalog has no workload of the kind."""
+    kind = catalog.deployment_configs[configuration.deployment_config].kind
+    wanted = {
+        ("predictor", True): "local_predict",
+        ("language-model", True): "local_chat",
+        ("language-model", False): "multi_turn_chat",
+    }.get((kind, configuration.instance_family == "local"))
+    if wanted is None:
+        return BenchmarkPlan(enabled=False, workload="none", concurrency_levels=())
+    return BenchmarkPlan(
+        enabled=True, workload=wanted, concurrency_levels=tuple(catalog.workloads[wanted].concurrency_levels)
+    )
+
+
+def most_seconds(platform: Platform, key: str, benchmark: BenchmarkPlan) -> float:
+    """Return the longest a run of a configuration may take: the limits of all its stages."""
+    entry = entry_of(platform, key)
+    return sum(limit_seconds(entry, stage) for stage in stages_of(entry, benchmark))
+
+
+def candidates(platform: Platform, survey: Survey) -> tuple[list[Candidate], dict[Vector, str]]:
+    """Return the gaps that may be started now, made concrete with their price, and why the others may not.
+
+    Left out: gaps that wait (unfeasible, retry not due, parked), that nothing makes concrete, that have no price, whose
+    configuration runs or is promised already.
+    """
+    found: list[Candidate] = []
+    left_out: dict[Vector, str] = {}
+    running = {attempt.config_id for attempt in platform.ci.running()}
+    promised = {
+        key_config(r.run_key): r.state for r in platform.ledger.reservations() if r.state in {"reserved", "active"}
+    }
+    for gap in survey.gaps:
+        if not gap.reason.startable:
+            left_out[gap.vector] = f"{gap.reason.value}: {gap.detail}"
+            continue
+        configuration = resolve(gap.vector, platform.catalog, platform.executor.can_run)
+        if isinstance(configuration, Unresolved):
+            left_out[gap.vector] = configuration.reason
+            continue
+        price = platform.usd_per_second(configuration)
+        key = config_id(configuration)
+        if price <= 0:
+            left_out[gap.vector] = f"{configuration.instance_type} has no price in the catalog, so no budget bounds it"
+        elif key in running:
+            left_out[gap.vector] = "its configuration is running"
+        elif promised.get(key) == "active":
+            left_out[gap.vector] = "money is promised to a run of it"
+        else:
+            most = most_seconds(platform, key, benchmark_for(platform.catalog, configuration))
+            found.append(Candidate(gap, key, configuration, price * most))
+    return found, left_out
+
+
+def make_plan(platform: Platform, survey: Survey, execution: Execution) -> Plan:
+    """Plan what is left of an execution. Promises of it that no run has begun count as free: they are picked again."""
+    found, left_out = candidates(platform, survey)
+    totals = platform.ledger.totals(execution.name)
+    waiting = [r for r in platform.ledger.reservations(state="reserved") if r.budget == execution.name]
+    return plan(
+        found,
+        strategy=execution.strategy,
+        max_proves=execution.max_proves - totals.runs + len(waiting),
+        max_usd=execution.max_usd - totals.committed_usd - totals.overrun_usd + sum(r.usd for r in waiting),
+        left_out=left_out,
+    )
+
+
+def promise(platform: Platform, execution: Execution, planned: Plan, *, at_most: int) -> Iterator[Proof]:
+    """Promise money for the plan's picks, in order, and yield the runs to request.
+
+    The ledger decides: what another prover took meanwhile is refused there. A promise that was made before and never
+    led to a run (a tick that was killed) is the same promise under the same key, so it neither costs twice nor runs twice;
+    such are yielded again beside `at_most` new ones.
+    """
+    given = 0
+    waiting = {r.run_key for r in platform.ledger.reservations(state="reserved")}
+    for pick in planned.picks:
+        candidate = pick.candidate
+        record = platform.ci.record(candidate.config_id)
+        run_key = f"{execution.name}/{candidate.config_id}/{record.generation + 1 if record else 1}"
+        if run_key in waiting:
+            yield Proof(run_key, pick)
+            continue
+        if given < at_most and platform.ledger.reserve(
+            execution.name,
+            run_key,
+            candidate.promised_usd,
+            ceiling_usd=execution.max_usd,
+            deadline_seconds=START_SECONDS,
+            max_runs=execution.max_proves,
+        ):
+            given += 1
+            benchmark = benchmark_for(platform.catalog, candidate.configuration)
+            platform.ci.register(candidate.configuration, benchmark=benchmark)
+            yield Proof(run_key, pick)
+
+
+def in_flight(platform: Platform, execution: Execution) -> int:
+    """Return how many runs of an execution are promised or active."""
+    living = (r for r in platform.ledger.reservations() if r.state in {"reserved", "active"})
+    return sum(r.budget == execution.name for r in living)
+
+
+def key_config(run_key: str) -> str:
+    """Return the config id within a run key of the prover, the key itself where it is another's."""
+    parts = run_key.rsplit("/", 2)
+    return parts[1] if len(parts) == 3 else run_key
+
+
+def ended_by(planned: Plan, platform: Platform, execution: Execution) -> str:
+    """Say why an execution ended, from its last plan: a bound that stopped it comes before `all_gaps_filled`."""
+    totals = platform.ledger.totals(execution.name)
+    if planned.ended_by in {MAX_PROVES_REACHED, BUDGET_EXCEEDED}:
+        return planned.ended_by
+    return MAX_PROVES_REACHED if planned.picks and totals.runs >= execution.max_proves else planned.ended_by

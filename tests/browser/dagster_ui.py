@@ -1,0 +1,258 @@
+"""What the browser tests share: `mlcc ui` as a process, and asking the page's own GraphQL what is the case."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from resources import processes
+from resources.ci_table import Attempt, SqliteCiTable
+from resources.home import Home
+from resources.ledger import Ledger
+
+MLCC = Path(sys.executable).with_name("mlcc")
+PATIENCE_SECONDS = 120.0
+"""How long anything may take that a person waits for: a machine that does other things too is slow."""
+
+FINISHED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
+
+
+def wait_until(what: str, condition: Callable[[], Any], *, seconds: float = PATIENCE_SECONDS) -> Any:
+    """Wait for something to become true and return it; fails with what did not come."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(0.1)
+    return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A Dagster run as the page knows it; `steps` are step keys by status, in the order they began."""
+
+    run_id: str
+    job: str
+    status: str
+    tags: Mapping[str, str]
+    steps: Mapping[str, str]
+
+
+class DagsterUi:
+    """A started `mlcc ui` on a home: its pages, and its GraphQL for waiting."""
+
+    def __init__(self, home: Home, log: Path) -> None:
+        self.home = home
+        self.port = free_port()
+        self.base_url = f"http://127.0.0.1:{self.port}"
+        self._log = log
+        self._client = httpx.Client(base_url=self.base_url, timeout=60, trust_env=False)
+        environment = os.environ | {"MLCC_HOME": str(home.root)}
+        for name in ("DAGSTER_HOME", "MLCC_EXECUTOR", "MLCC_REGISTRY", "PYTHONWARNINGS"):
+            environment.pop(name, None)
+        with log.open("wb") as written:
+            self._process = subprocess.Popen(
+                [MLCC, "ui", "--port", str(self.port)],
+                cwd=home.root.parent,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=written,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    # ---- its life
+
+    def wait_ready(self) -> None:
+        """Wait until the page answers and has loaded the definitions."""
+        wait_until("the UI with its definitions", self._ready)
+
+    def _ready(self) -> bool:
+        assert self._process.poll() is None, f"mlcc ui ended: {self.log_text()[-3000:]}"
+        try:
+            found = self.ask("{ assetNodes { id } }")["assetNodes"]
+        except httpx.TransportError:
+            return False
+        return bool(found)
+
+    def log_text(self) -> str:
+        return self._log.read_text("utf-8", "replace")
+
+    def stop(self) -> list[str]:
+        """End it as Ctrl-C does, and return the command lines of processes of its home that outlived it."""
+        self._client.close()
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(60)
+            except subprocess.TimeoutExpired:
+                pass
+        try:
+            wait_until("its processes to end", lambda: not self._living(), seconds=60)
+            left = []
+        except AssertionError:
+            left = [" ".join(process.cmdline()) for process in self._living()]
+        for process in self._living():
+            process.kill()
+        self._process.wait(30)
+        return left
+
+    def _living(self) -> list[psutil.Process]:
+        """Every process that was started for this home: by its environment, and servers of runs by what they work on."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                mine = process.environ().get("MLCC_HOME") == str(self.home.root) or any(
+                    str(self.home.root) in argument for argument in process.cmdline()
+                )
+            except psutil.Error:
+                continue
+            if mine and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
+
+    # ---- asking
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Ask the GraphQL and return its data; an error there is a failure here."""
+        answer = self._client.post("/graphql", json={"query": query, "variables": variables})
+        document = answer.json()
+        assert "errors" not in document, document["errors"]
+        return document["data"]
+
+    def runs(self, job: str | None = None) -> list[Run]:
+        """Return the runs, newest first."""
+        data = self.ask(
+            """
+            query ($filter: RunsFilter) { runsOrError(filter: $filter, limit: 50) { ... on Runs { results {
+              runId jobName status tags { key value } stepStats { stepKey status startTime }
+            } } } }
+            """,
+            filter={"pipelineName": job} if job else {},
+        )
+        return [_run(document) for document in data["runsOrError"]["results"]]
+
+    def run(self, run_id: str) -> Run:
+        return next(run for run in self.runs() if run.run_id == run_id)
+
+    def wait_run(self, run_id: str) -> Run:
+        """Wait for the end of a run."""
+        return wait_until(f"the end of run {run_id}", lambda: (run := self.run(run_id)).status in FINISHED and run)
+
+    def partitions(self, asset: str) -> list[str]:
+        data = self.ask(
+            "query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode { partitionKeys } } }",
+            key={"path": [asset]},
+        )
+        return data["assetNodeOrError"]["partitionKeys"]
+
+    def materializations(self, asset: str, partition: str) -> list[dict[str, Any]]:
+        """Return the materializations of a partition, newest first: run id, Unix seconds, metadata labels and values."""
+        data = self.ask(
+            """
+            query ($key: AssetKeyInput!, $partitions: [String!]) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+              assetMaterializations(partitions: $partitions, limit: 20) { runId timestamp metadataEntries {
+                label
+                ... on TextMetadataEntry { text }
+                ... on IntMetadataEntry { intValue }
+                ... on FloatMetadataEntry { floatValue }
+                ... on TableMetadataEntry { table { records } }
+                ... on MarkdownMetadataEntry { mdStr }
+              } }
+            } } }
+            """,
+            key={"path": [asset]},
+            partitions=[partition],
+        )
+        return [
+            {"run_id": found["runId"], "at": float(found["timestamp"]) / 1000}
+            | {entry["label"]: _value(entry) for entry in found["metadataEntries"]}
+            for found in data["assetNodeOrError"]["assetMaterializations"]
+        ]
+
+    def sensors(self) -> dict[str, dict[str, Any]]:
+        """Return every sensor's status and ticks, newest first, by name."""
+        data = self.ask(
+            """
+            { repositoriesOrError { ... on RepositoryConnection { nodes { sensors { name sensorState {
+              status ticks(limit: 200) { status skipReason error { message } }
+            } } } } } }
+            """
+        )
+        (repository,) = data["repositoriesOrError"]["nodes"]
+        return {sensor["name"]: sensor["sensorState"] for sensor in repository["sensors"]}
+
+    # ---- what the platform's own books say
+
+    @property
+    def ci(self) -> SqliteCiTable:
+        return SqliteCiTable(self.home.database)
+
+    def attempt_of(self, dagster_run_id: str) -> Attempt | None:
+        return next((a for a in self.ci.attempts(limit=20) if a.owner.dagster_run_id == dagster_run_id), None)
+
+    def mlcc(self, *words: str) -> str:
+        """Run a command on this home beside the UI and return what it printed."""
+        return subprocess.run(
+            [MLCC, *words],
+            env=os.environ | {"MLCC_HOME": str(self.home.root)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=PATIENCE_SECONDS,
+        ).stdout
+
+    def left_over(self) -> list[str]:
+        """Name everything of ended runs that is still there: processes, workspaces, ports, claims, slots, intents."""
+        ci, ledger = self.ci, Ledger(self.home.database)
+        left = [f"process {p.pid} of {a.run_id}" for a in ci.attempts() for p in processes.tagged(a.run_id)]
+        left += [f"workspace {path.name}" for path in self.home.workspaces.iterdir()]
+        left += [f"{resource.kind} {resource.ref} of {resource.run_id}" for resource in ledger.alive()]
+        left += [f"port {r.details['port']} of {r.run_id}" for r in ledger.history() if _listens(r.details.get("port"))]
+        left += [f"slot of {slot.run_id}" for slot in ledger.slots()]
+        left += [f"claim of {record.config_id}" for record in ci.records() if record.lease_owner is not None]
+        left += [f"running attempt {attempt.run_id}" for attempt in ci.running()]
+        left += [f"pending commit of {run_id}" for run_id, _ in ci.pending()]
+        return left
+
+
+def _run(document: Mapping[str, Any]) -> Run:
+    steps = sorted(document["stepStats"], key=lambda step: step["startTime"] or 0.0)
+    return Run(
+        run_id=document["runId"],
+        job=document["jobName"],
+        status=document["status"],
+        tags={tag["key"]: tag["value"] for tag in document["tags"]},
+        steps={step["stepKey"].removeprefix("lifecycle."): step["status"] for step in steps},
+    )
+
+
+def _value(entry: Mapping[str, Any]) -> Any:
+    if "table" in entry:
+        import json
+
+        return [json.loads(record) for record in entry["table"]["records"]]
+    return next((entry[name] for name in ("text", "intValue", "floatValue", "mdStr") if name in entry), None)
+
+
+def _listens(port: object) -> bool:
+    if not isinstance(port, int):
+        return False
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1):
+            return True
+    except OSError:
+        return False
