@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 UV_VERSION := 0.13.9
 WORKERS ?= 2
 
-.PHONY: help setup run test test-fast lint bench ui lock clean
+.PHONY: help setup run test test-all lint bench ui lock clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -23,21 +23,24 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: setup ## Prove the local tier on this machine and show what was learned.
+run: setup ## Prove the local tier on this machine, fill the best gaps, and show what was learned.
 	@$(BIN)/mlcc init
 	@$(BIN)/mlcc run --tier local
 	@$(BIN)/mlcc coverage
 	@$(BIN)/mlcc gaps
-	@$(BIN)/mlcc sql "SELECT deployment_config, model_family, instance_type, concurrency, round(request_throughput_rps, 1) AS rps, \
-	  round(e2e_latency_p99_ms, 2) AS p99_ms FROM mlcc_ci.benchmark_results WHERE status = 'completed' ORDER BY rps DESC LIMIT 5"
+	@$(BIN)/mlcc path-prove
+	@$(BIN)/mlcc coverage
+	@$(BIN)/mlcc sql "SELECT model_family, quantization, instance_type, concurrency, round(request_throughput_rps, 1) AS rps, \
+	  round(ttft_p50_ms, 1) AS ttft_p50_ms, round(e2e_latency_p99_ms, 1) AS p99_ms FROM mlcc_ci.benchmark_results \
+	  WHERE status = 'completed' ORDER BY rps DESC LIMIT 8"
 	@echo "open the Dagster UI with: make ui"
 
-test: setup ## Run every check: lint, types, import floors, docs, all tests.
+test: setup ## Run every check: lint, types, import floors, docs, tests (with CI=true the slow ones too).
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(CI),,-m "not slow and not browser")
 
-test-fast: setup ## Run the tests that take little time.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser"
+test-all: setup ## Run the slow tests too: real kills, a real browser, the language model.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: setup ## Check style, types and import floors.
 	$(BIN)/ruff check .

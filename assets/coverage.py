@@ -71,10 +71,15 @@ def matrix_table(coverage: Coverage, rows: str, columns: str) -> dg.MetadataValu
     return dg.MetadataValue.table(records, schema)
 
 
-def coverage_metadata(coverage: Coverage) -> dict[str, dg.MetadataValue]:
-    """Return counts before percent, who proved it, and two crossings as tables."""
+def coverage_metadata(coverage: Coverage, executor: str) -> dict[str, dg.MetadataValue]:
+    """Return whose possibilities are counted, counts before percent, who proved it, and two crossings as tables (none where
+    nothing is possible)."""
     proofs = ", ".join(f"{executor} {count}" for executor, count in coverage.proofs_by_executor.items())
-    return {
+    reach = (
+        f"executor {executor}" if coverage.possible else f"executor {executor}, which can run nothing of this family"
+    )
+    metadata: dict[str, dg.MetadataValue] = {
+        "counted for": dg.MetadataValue.text(reach),
         "possible": dg.MetadataValue.int(len(coverage.possible)),
         "proven": dg.MetadataValue.int(len(coverage.proven)),
         "failed": dg.MetadataValue.int(len(coverage.failed)),
@@ -85,9 +90,11 @@ def coverage_metadata(coverage: Coverage) -> dict[str, dg.MetadataValue]:
         "passing": dg.MetadataValue.text(share_text(coverage.passing_share)),
         "proven share": dg.MetadataValue.text(share_text(coverage.proven_share)),
         "proven by": dg.MetadataValue.text(proofs or "nobody yet"),
-        "deployment_config x instance_family": matrix_table(coverage, "deployment_config", "instance_family"),
-        "deployment_config x quantization": matrix_table(coverage, "deployment_config", "quantization"),
     }
+    if coverage.possible:
+        for columns in ("instance_family", "quantization"):
+            metadata[f"deployment_config x {columns}"] = matrix_table(coverage, "deployment_config", columns)
+    return metadata
 
 
 def plot_metadata(survey: Survey, coverage: Coverage, family: str) -> dict[str, dg.MetadataValue]:
@@ -106,20 +113,20 @@ def plot_metadata(survey: Survey, coverage: Coverage, family: str) -> dict[str, 
 
 
 def gap_metadata(gaps: Sequence[Gap]) -> dict[str, dg.MetadataValue]:
-    """Return the number of gaps, how many may be started, and the first of them as a table with reasons."""
+    """Return the number of gaps, how many may be started, and the first of them as a table with reasons.
+
+    What tells gaps apart comes first: the page cuts off a wide table at its right edge.
+    """
     records = [
         dg.TableRecord(
-            dict(zip(DIMENSIONS, gap.vector.values(), strict=True))
-            | {"neighbours": gap.neighbours, "reason": gap.reason.value, "detail": gap.detail}
+            {"reason": gap.reason.value, "neighbours": gap.neighbours}
+            | dict(zip(DIMENSIONS, gap.vector.values(), strict=True))
+            | {"detail": gap.detail}
         )
         for gap in gaps[:SHOWN_GAPS]
     ]
-    columns = [dg.TableColumn(name, "string") for name in DIMENSIONS]
-    columns += [
-        dg.TableColumn("neighbours", "int"),
-        dg.TableColumn("reason", "string"),
-        dg.TableColumn("detail", "string"),
-    ]
+    columns = [dg.TableColumn("reason", "string"), dg.TableColumn("neighbours", "int")]
+    columns += [dg.TableColumn(name, "string") for name in (*DIMENSIONS, "detail")]
     return {
         "gaps": dg.MetadataValue.int(len(gaps)),
         "startable": dg.MetadataValue.int(sum(gap.reason.startable for gap in gaps)),
@@ -133,8 +140,11 @@ def gap_metadata(gaps: Sequence[Gap]) -> dict[str, dg.MetadataValue]:
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="coverage",
     owners=[OWNER],
-    kinds={"python", "parquet"},
-    description="Per model family: which possible configurations are proven, failed, unfeasible or untested.",
+    kinds={"python"},
+    description=(
+        "Per model family: which possible vectors (combinations of server, model, instance, quantization, tensor parallelism "
+        "and target) are proven, failed, unfeasible or untested."
+    ),
 )
 def coverage_matrix(context: dg.AssetExecutionContext, platform: PlatformResource) -> None:
     """Count what the store's snapshot covers, for every family of the run, from one look at the store.
@@ -142,10 +152,11 @@ def coverage_matrix(context: dg.AssetExecutionContext, platform: PlatformResourc
     A family without any possible vector for this executor (and no evidence) is materialized with zeros.
     """
     survey = survey_of(platform)
+    executor = platform.open().executor.name
     families = set(survey.coverage.families)
     for family in context.partition_keys:
         coverage = survey.coverage.of_family(family) if family in families else NOTHING
-        metadata = coverage_metadata(coverage) | plot_metadata(survey, coverage, family)
+        metadata = coverage_metadata(coverage, executor) | plot_metadata(survey, coverage, family)
         context.add_asset_metadata(metadata, asset_key="coverage_matrix", partition_key=family)
     context.log.info(
         f"coverage of {len(context.partition_keys)} families from {len(survey.snapshot.files)} result files"
@@ -158,7 +169,7 @@ def coverage_matrix(context: dg.AssetExecutionContext, platform: PlatformResourc
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name="coverage",
     owners=[OWNER],
-    kinds={"python", "parquet"},
+    kinds={"python"},
     description="Per model family: its slice of the ranked list of what nobody has proven, each with the reason.",
 )
 def gap_list(context: dg.AssetExecutionContext, platform: PlatformResource) -> None:

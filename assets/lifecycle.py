@@ -4,6 +4,9 @@ Belongs here: the ops, their hand-offs, and the graph asset they make. Not here:
 writes (`resources.lifecycle`). Every op is a shell; the outcome that they hand on decides.
 """
 
+import contextlib
+import signal
+import threading
 from collections.abc import Iterator
 
 import dagster as dg
@@ -16,7 +19,16 @@ from mlcc_dagster.core.stages import CANONICAL_ORDER, Stage
 from resources import processes
 from resources.ci_table import Refused
 from resources.dagster_resources import PlatformResource
-from resources.lifecycle import RunRequest, abandon, abandon_all, begin, conclude, perform, stage_lines
+from resources.lifecycle import (
+    RunRequest,
+    abandon,
+    abandon_all,
+    begin,
+    conclude,
+    find_configuration,
+    perform,
+    stage_lines,
+)
 from resources.progress import RunEnded, StageBegan, StageEnded
 
 ROUND_TAG = "mlcc/round"
@@ -75,6 +87,24 @@ def claim(context: dg.OpExecutionContext, platform: PlatformResource) -> Iterato
         raise
 
 
+@contextlib.contextmanager
+def plain_interrupts() -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise `KeyboardInterrupt` in the block.
+
+    Dagster raises an exception of its own there. Event loops let only `KeyboardInterrupt` through and take everything else
+    for a broken connection: the interruption would be lost in the middle of a benchmark, and the benchmark go on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def stage_op(stage: Stage) -> dg.OpDefinition:
     """Make the op of one stage: it hands the outcome on with the stage's result, and raises only when cancelled."""
 
@@ -91,7 +121,8 @@ def stage_op(stage: Stage) -> dg.OpDefinition:
         opened = platform.open()
         platform.listener(StageBegan(outcome, stage))
         try:
-            done = perform(opened, stage, outcome, on_line=context.log.debug)
+            with plain_interrupts():
+                done = perform(opened, stage, outcome, on_line=context.log.debug)
         except BaseException as error:
             # Cancelled (UI, Ctrl-C) or something worse than a failing stage: leave nothing behind, then let it through.
             why = f"cancelled during {stage.value}" if not isinstance(error, Exception) else f"crashed: {error}"
@@ -151,19 +182,24 @@ def verdict(context: dg.OpExecutionContext, platform: PlatformResource, outcome:
         if isinstance(error, MlccError):
             raise dg.Failure(str(error), allow_retries=False) from error
         raise
-    shared: dict[str, dg.MetadataValue] = {
-        "run_id": dg.MetadataValue.text(outcome.claim.run_id),
+    _, entry, _ = find_configuration(opened, outcome.claim.config_id)
+    named: dict[str, dg.MetadataValue] = {
+        "name": dg.MetadataValue.text(entry.id if entry else "not in the catalog"),
         "configuration": dg.MetadataValue.text(str(outcome.configuration)),
         "verdict": dg.MetadataValue.text(conclusion.sentence),
+    }
+    shared: dict[str, dg.MetadataValue] = {
         "stages": dg.MetadataValue.md(stage_lines(outcome)),
-        "cost_usd": dg.MetadataValue.float(conclusion.cost_usd),
+        "cost_usd": dg.MetadataValue.float(shown(conclusion.cost_usd)),
+        "run_id": dg.MetadataValue.text(outcome.claim.run_id),
     }
     if conclusion.path is not None:
         shared["results"] = dg.MetadataValue.path(str(conclusion.path))
     if outcome.gate_passed:
-        yield dg.Output(None, "ci_test_results", metadata=shared)
+        yield dg.Output(None, "ci_test_results", metadata=named | shared)
     if outcome.benchmark_status == "completed":
-        yield dg.Output(None, "benchmark_results", metadata=shared | measurement_metadata(conclusion.rows))
+        measured = measurement_metadata(conclusion.rows)
+        yield dg.Output(None, "benchmark_results", metadata=named | measured | shared)
     platform.listener(RunEnded(outcome.claim.config_id, "concluded", conclusion.sentence, outcome))
     if not conclusion.succeeded:
         raise dg.Failure(
@@ -185,19 +221,32 @@ MEASUREMENT_COLUMNS: tuple[str, ...] = (
 )
 
 
+COUNTS = frozenset({"concurrency", "request_count"})
+
+
+def shown(value: float) -> float:
+    """Return a measured value to four significant digits, as pages show it; the results keep every digit."""
+    return float(f"{value:.4g}")
+
+
 def measurement_metadata(rows: object) -> dict[str, dg.MetadataValue]:
     """Return the measured rows as a Dagster table and the best throughput and latency as numbers over time."""
     measured = [row for row in rows if row["concurrency"]]  # type: ignore[attr-defined]
     columns = [c for c in MEASUREMENT_COLUMNS if any(row[c] is not None for row in measured)]
-    records = [dg.TableRecord({c: row[c] if row[c] is not None else "" for c in columns}) for row in measured]
-    schema = dg.TableSchema([dg.TableColumn(c, "int" if c == "concurrency" else "float") for c in columns])
+    records = [
+        dg.TableRecord(
+            {c: "" if row[c] is None else row[c] if c in COUNTS else shown(row[c]) for c in columns},
+        )
+        for row in measured
+    ]
+    schema = dg.TableSchema([dg.TableColumn(c, "int" if c in COUNTS else "float") for c in columns])
     metadata: dict[str, dg.MetadataValue] = {"measurements": dg.MetadataValue.table(records, schema)}
     throughput = [row["request_throughput_rps"] for row in measured if row["request_throughput_rps"] is not None]
     latency = [row["e2e_latency_p99_ms"] for row in measured if row["e2e_latency_p99_ms"] is not None]
     if throughput:
-        metadata["best_throughput_rps"] = dg.MetadataValue.float(max(throughput))
+        metadata["best_throughput_rps"] = dg.MetadataValue.float(shown(max(throughput)))
     if latency:
-        metadata["best_latency_p99_ms"] = dg.MetadataValue.float(min(latency))
+        metadata["best_latency_p99_ms"] = dg.MetadataValue.float(shown(min(latency)))
     return metadata
 
 

@@ -21,7 +21,8 @@ OWNER_TAG = "mlcc/owner"
 
 def owner_tag(owner: Owner) -> dict[str, str]:
     """Return the run tag that names the process a run lives in, so that a reaper can tell it is dead."""
-    return {OWNER_TAG: json.dumps(asdict(owner), sort_keys=True)}
+    # Host and pid come first: the list of runs shows only the beginning.
+    return {OWNER_TAG: json.dumps(asdict(owner))}
 
 
 def owner_of(run: dg.DagsterRun) -> Owner | None:

@@ -19,6 +19,8 @@ refresh_job = dg.define_asset_job(
     "refresh_job",
     selection=dg.AssetSelection.assets(coverage_matrix, gap_list) | dg.AssetSelection.checks(*CHECKS),
     description="Coverage and gaps of every model family, and the checks of the results, in one run.",
+    # Dagster's default launcher does not look after its runs' processes: one that was killed would stay started for ever.
+    tags={"dagster/max_runtime": "1800"},
 )
 
 JOBS = (lifecycle_job, refresh_job)

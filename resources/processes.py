@@ -25,6 +25,7 @@ from typing import Any
 from mlcc_dagster.core.outcome import Owner
 
 TAG_VARIABLE = "MLCC_LEASE"
+LEASE_HOME_VARIABLE = "MLCC_LEASE_HOME"
 """The environment variable by which a process says which run it belongs to; children inherit it."""
 
 _PROC = Path("/proc")
@@ -118,9 +119,20 @@ def owner_alive(owner: Owner) -> bool | None:
     return is_alive(owner.pid, owner.start_ticks, owner.boot_id)
 
 
-def tagged(tag: str) -> tuple[ProcessIdentity, ...]:
-    """Return the living processes of this user that carry `MLCC_LEASE=<tag>`, by pid; never the caller itself."""
-    return tuple(process for found, process in tagged_all() if found == tag)
+def tagged(tag: str, *, home: Path | None = None) -> tuple[ProcessIdentity, ...]:
+    """Return the living processes of this user that carry `MLCC_LEASE=<tag>`, by pid; never the caller itself.
+
+    With `home` only those that a platform of that home started: run ids repeat in every home that runs the same
+    configuration, and one home must never end another's servers.
+    """
+    mine = (process for found, process in tagged_all() if found == tag)
+    return tuple(process for process in mine if home is None or lease_home(process) == home)
+
+
+def lease_home(process: ProcessIdentity) -> Path | None:
+    """Return the home whose run a tagged process belongs to, none where it does not say."""
+    text = _start_environment(process.pid).get(LEASE_HOME_VARIABLE)
+    return Path(text) if text else None
 
 
 def tagged_all() -> tuple[tuple[str, ProcessIdentity], ...]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Protocol
 
 import psutil
-from filelock import FileLock, Timeout
 
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import MlccError, StageFailed
@@ -102,6 +101,8 @@ def reap(
     run uses are settled or released. A living owner is left alone until the deadline of what it holds. What fails is in
     `problems` and holds up nothing else. Raises `MlccError` when another reap is not done within `wait_seconds`.
     """
+    from filelock import FileLock, Timeout  # imported here: no other part of a small command needs it
+
     try:
         with FileLock(home.root / "reap.lock", timeout=wait_seconds):
             return _Reap(
@@ -289,6 +290,9 @@ def _belongs(process: ProcessIdentity, root: Path) -> bool:
     Run ids are made of configuration ids, so two homes that run one configuration have the same tags. A process is this
     home's when its environment names the home, or it works in it, or its command line names something in it.
     """
+    named = machine.lease_home(process)
+    if named is not None:
+        return named == root
     try:
         found = psutil.Process(process.pid)
         return (

@@ -25,7 +25,8 @@ def path_prove(
 ) -> None:
     """Prove the gaps that teach most within a budget.
 
-    Each is a whole lifecycle run with run_type path_prove. Exit 0 when every proof succeeded (or there was no gap), 1 when one failed, 2 when the request is unusable.
+    Each is a whole lifecycle run with run_type path_prove. Exit 0 when every proof succeeded (or there was no gap), 1 when
+    one failed, 2 when the request is unusable.
     """
     from datetime import UTC, datetime
 

@@ -13,10 +13,7 @@ from resources.executor import StageRequest
 from resources.local import images
 from resources.local.images import Layer
 from resources.local.projects import project_name
-from resources.local.serving import APP_FOLDER, BASE_IMAGE, MODEL_FOLDER, ServingKind
-
-EXECUTION = "process"
-"""The image carries no operating system: it runs as a process of the host's Python."""
+from resources.local.serving import APP_FOLDER, BASE_IMAGE, EXECUTION, MODEL_FOLDER, ServingKind
 
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 

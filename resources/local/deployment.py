@@ -64,7 +64,7 @@ def deploy(request: StageRequest, kind: ServingKind, store: Path) -> dict[str, A
         command=kind.command(model=root / MODEL_FOLDER, configuration=request.configuration),
         directory=str(root / APP_FOLDER),
         environment=environment_for(
-            request.lease_tag, kind.environment(model=root / MODEL_FOLDER, configuration=request.configuration)
+            request, kind.environment(model=root / MODEL_FOLDER, configuration=request.configuration)
         ),
         port=port,
         state=str(folder / _STATE),
@@ -131,7 +131,7 @@ def clean(run_id: str, home: Home, ledger: Ledger, log: TextIO) -> None:
         if identity is not None:
             # a supervisor ends its server first, which may take the server's grace
             _end(identity, entry.ref, SERVER_GRACE_SECONDS * 2, log)
-    problems = _end_tagged(run_id, log)
+    problems = _end_tagged(run_id, workspace.parent.parent, log)
     if not problems:
         problems += _remove_workspace(workspace, run_id, log)
     LocalStore(home.registry).forget_unfinished(run_id)
@@ -158,15 +158,15 @@ def _end(process: ProcessIdentity, what: str, grace_seconds: float, log: TextIO)
     return ending is not Ending.SURVIVED
 
 
-def _end_tagged(run_id: str, log: TextIO) -> list[str]:
-    """End all that carries the run's tag, again until nothing does; return what survived."""
+def _end_tagged(run_id: str, home: Path, log: TextIO) -> list[str]:
+    """End all that carries the run's tag in this home, again until nothing does; return what survived."""
     for _ in range(_SWEEPS):
-        found = processes.tagged(run_id)
+        found = processes.tagged(run_id, home=home)
         if not found:
             return []
         for process in found:
             _end(process, "tagged process", SERVER_GRACE_SECONDS, log)
-    return [f"process {process.pid}" for process in processes.tagged(run_id)]
+    return [f"process {process.pid}" for process in processes.tagged(run_id, home=home)]
 
 
 def _remove_workspace(workspace: Path, run_id: str, log: TextIO) -> list[str]:
@@ -177,15 +177,15 @@ def _remove_workspace(workspace: Path, run_id: str, log: TextIO) -> list[str]:
             log.write(f"workspace {workspace} removed\n")
         except FileNotFoundError:
             if not workspace.exists():
-                return _end_tagged(run_id, log)
+                return _end_tagged(run_id, workspace.parent.parent, log)
         except OSError as error:
             # something still writes there, or another process cleans the same run
             if attempt == _SWEEPS - 1:
                 return [f"workspace {workspace} ({error.strerror or error})"]
-            _end_tagged(run_id, log)
+            _end_tagged(run_id, workspace.parent.parent, log)
             time.sleep(_POLL_SECONDS)
         else:
-            return _end_tagged(run_id, log)
+            return _end_tagged(run_id, workspace.parent.parent, log)
     return [f"workspace {workspace}"] if workspace.exists() else []
 
 
@@ -208,7 +208,7 @@ def _start_supervisor(request: StageRequest, folder: Path) -> ProcessIdentity:
         process = subprocess.Popen(
             # -P: nothing in the working folder can stand in for the package
             [sys.executable, "-P", "-m", "resources.local.supervisor", str(folder / _SPECIFICATION)],
-            env=environment_for(request.lease_tag, {"PYTHONPATH": str(_PACKAGE_ROOT)}),
+            env=environment_for(request, {"PYTHONPATH": str(_PACKAGE_ROOT)}),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

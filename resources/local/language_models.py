@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import StageFailed
 from resources.executor import StageRequest
-from resources.load_client import CompletionExchange, Exchange, event_data
 from resources.local.serving import MEMORY_LIMIT, PORT, MadeModel, Parameter, WorkloadProfile, cpus, parameter
 from resources.local.weights import PROGRAM, QUANTIZATIONS, SOURCES, WEIGHTS_FILE, make_weights
+
+if TYPE_CHECKING:
+    import httpx
+
+    from resources.load_client import Exchange
 
 SLOTS = 2
 """Requests that are answered at a time unless `slots` says otherwise."""
@@ -114,6 +116,7 @@ class LanguageModel:
         """See `ServingKind.context`."""
         return {
             "app_files": self.app_files,
+            "environment": _engine_environment(configuration),
             "chat_template": CHAT_TEMPLATE,
             "engine": engine_settings(configuration),
             "quantization": configuration.quantization,
@@ -134,16 +137,9 @@ class LanguageModel:
 
     def environment(self, *, model: Path, configuration: Configuration) -> Mapping[str, str]:
         """See `ServingKind.environment`."""
-        return {
-            "MODEL_DIR": str(model),
-            "OMP_NUM_THREADS": str(cpus(configuration)),
-            # each arena reserves 64 MB of address space, which a memory limit counts
-            "MALLOC_ARENA_MAX": "2",
-            # an engine that aborts would start a debugger for a backtrace and hold the server up with it
-            "GGML_NO_BACKTRACE": "1",
-        }
+        return {"MODEL_DIR": str(model), **_engine_environment(configuration)}
 
-    def try_out(self, client: httpx.Client, *, model: Path, say: Callable[[str], None]) -> Mapping[str, Any]:
+    def try_out(self, client: "httpx.Client", *, model: Path, say: Callable[[str], None]) -> Mapping[str, Any]:
         """Ask one question whose answer is known, whole and streamed, and send one malformed request.
 
         Raises `StageFailed` where the answer is another one, the streamed text differs, tokens are not counted, or bad input is
@@ -169,7 +165,7 @@ class LanguageModel:
         say(f"malformed request refused with 400: {refused.json()['error']['message']}")
         return {"answer": text, "chunks": len(chunks), "usage": usage}
 
-    def exchange(self, *, model: Path, workload: WorkloadProfile) -> Exchange:
+    def exchange(self, *, model: Path, workload: WorkloadProfile) -> "Exchange":
         """Distinct prompts of words drawn with a seed, as many as requests, each of the workload's mean length; the answer
         goes on to its full length, so that every configuration does the same work."""
         inputs, outputs = workload.input_tokens_mean, workload.output_tokens_mean
@@ -183,6 +179,8 @@ class LanguageModel:
             chat(prompt, max_tokens=outputs, stream=workload.streaming) | {"ignore_eos": True, "seed": 0}
             for prompt in prompts(workload.name, inputs, workload.requests)
         )
+        from resources.load_client import CompletionExchange
+
         return CompletionExchange("/invocations", documents)
 
     def engine(self) -> str:
@@ -202,6 +200,20 @@ def engine_settings(configuration: Configuration) -> Mapping[str, Any]:
         "slots": parameter(configuration, "slots") or SLOTS,
         "max_model_len": configuration.max_model_len or MAX_MODEL_LEN,
         "kv_cache_type": configuration.serving_params.get("kv_cache_type", KV_CACHE_TYPE),
+    }
+
+
+def _engine_environment(configuration: Configuration) -> Mapping[str, str]:
+    """Return what the engine's libraries read: the same for the process, the scripts and the container."""
+    return {
+        "OMP_NUM_THREADS": str(cpus(configuration)),
+        # How long a thread spins before it sleeps. Longer, two threads on two busy cores wait for each other and fall to a
+        # twentieth of their speed (1 to 5 tokens a second, this: 10 to 26); shorter costs half of it on idle ones.
+        "GOMP_SPINCOUNT": "1000",
+        # each arena reserves 64 MB of address space, which a memory limit counts
+        "MALLOC_ARENA_MAX": "2",
+        # an engine that aborts would start a debugger for a backtrace and hold the server up with it
+        "GGML_NO_BACKTRACE": "1",
     }
 
 
@@ -226,15 +238,17 @@ def prompts(name: str, tokens: int, count: int) -> Iterator[str]:
         yield prompt
 
 
-def _asked(client: httpx.Client, document: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(client: "httpx.Client", document: Mapping[str, Any]) -> dict[str, Any]:
     answer = client.post("/invocations", json=document)
     if answer.status_code != 200:
         raise StageFailed(f"/invocations answered {answer.status_code} to a right request: {answer.text[:300]}")
     return answer.json()
 
 
-def _streamed(client: httpx.Client, document: Mapping[str, Any]) -> tuple[list[str], dict[str, Any] | None]:
+def _streamed(client: "httpx.Client", document: Mapping[str, Any]) -> tuple[list[str], dict[str, Any] | None]:
     """Return the texts of the chunks and the token counts that came with them."""
+    from resources.load_client import event_data
+
     chunks, usage = [], None
     with client.stream("POST", "/invocations", json={**document, "stream": True}) as answer:
         if answer.status_code != 200:

@@ -14,17 +14,19 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import StageFailed
 from resources.executor import StageRequest
-from resources.load_client import Exchange, JsonExchange
 from resources.local import images
 from resources.local.serving import MEMORY_LIMIT, PORT, MadeModel, Parameter, WorkloadProfile, cpus
 from resources.local.subprocesses import run_tagged
+
+if TYPE_CHECKING:
+    import httpx
+
+    from resources.load_client import Exchange
 
 ALGORITHMS: Mapping[str, str] = MappingProxyType(
     {
@@ -126,7 +128,7 @@ class Predictor:
             "MALLOC_ARENA_MAX": "2",
         }
 
-    def try_out(self, client: httpx.Client, *, model: Path, say: Callable[[str], None]) -> Mapping[str, Any]:
+    def try_out(self, client: "httpx.Client", *, model: Path, say: Callable[[str], None]) -> Mapping[str, Any]:
         """Send the held-out sample and one malformed request.
 
         Raises `StageFailed` where a prediction is not what the trained model predicted, the accuracy is too low, or bad
@@ -156,9 +158,11 @@ class Predictor:
         say(f"malformed request refused with 400: {refused.json()['error']}")
         return {"accuracy": accuracy, "rows": len(labels)}
 
-    def exchange(self, *, model: Path, workload: WorkloadProfile) -> Exchange:
+    def exchange(self, *, model: Path, workload: WorkloadProfile) -> "Exchange":
         """One row of the held-out sample per request, in turn."""
         rows = json.loads((model / "held_out.json").read_text("utf-8"))["instances"]
+        from resources.load_client import JsonExchange
+
         return JsonExchange("/invocations", tuple({"instances": [row]} for row in rows))
 
     def engine(self) -> str:

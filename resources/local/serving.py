@@ -4,18 +4,28 @@ Belongs here: the interface, and the values that cross it. Not here: any kind (`
 (`executor.py`).
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
-
-import httpx
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlcc_dagster.core.configuration import Configuration
 from resources.executor import StageRequest
-from resources.load_client import Exchange
+
+if TYPE_CHECKING:
+    # Asking what can be served must not cost the import of an HTTP client.
+    import httpx
+
+    from resources.load_client import Exchange
+
+EXECUTION = "process"
+"""How images run here: they carry no operating system, so as a process of the host's Python."""
+
+TARGETS: tuple[str, ...] = ("realtime-inference",)
+"""The deployment targets that any kind can be served for here."""
 
 APP_FOLDER = "opt/ml/app"
 MODEL_FOLDER = "opt/ml/model"
@@ -101,11 +111,11 @@ class ServingKind(Protocol):
         """Return what the server's environment has beside the host's basics."""
         ...
 
-    def try_out(self, client: httpx.Client, *, model: Path, say: Callable[[str], None]) -> Mapping[str, Any]:
+    def try_out(self, client: "httpx.Client", *, model: Path, say: Callable[[str], None]) -> Mapping[str, Any]:
         """Send real requests to a ready server and return what was seen. Raises `StageFailed` for a wrong answer."""
         ...
 
-    def exchange(self, *, model: Path, workload: WorkloadProfile) -> Exchange:
+    def exchange(self, *, model: Path, workload: WorkloadProfile) -> "Exchange":
         """Return what one request of a benchmark is."""
         ...
 
@@ -161,3 +171,22 @@ def parameter(configuration: Configuration, name: str) -> int | None:
     """Return a checked serving parameter as a number, or none where it is not set."""
     value = configuration.serving_params.get(name)
     return None if value is None else int(value)
+
+
+def problems_of(kind: ServingKind, configuration: Configuration) -> list[str]:
+    """Return one clause for everything but the model that keeps a kind from serving the configuration here."""
+    problems: list[str] = []
+    try:
+        needed, there = cpus(configuration), os.cpu_count() or 1
+        if needed > there:
+            problems.append(f"{configuration.instance_type} needs {needed} CPUs and this machine has {there}")
+    except ValueError as error:
+        problems.append(str(error))
+    if configuration.deployment_target not in TARGETS:
+        problems.append(f"target {configuration.deployment_target} is not offered (only {', '.join(TARGETS)})")
+    problems += kind.problems(configuration)
+    if configuration.tp_degree != 1:
+        problems.append(f"{kind.name} has no tensor parallelism (tp_degree {configuration.tp_degree})")
+    if configuration.enable_lora:
+        problems.append(f"{kind.name} has no LoRA adapters")
+    return problems + parameter_problems(configuration, kind.parameters)

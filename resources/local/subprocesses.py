@@ -28,8 +28,8 @@ _INHERITED = (
 _INHERITED_PREFIXES = ("OPENBLAS_", "NVPL_")
 
 
-def environment_for(tag: str, more: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a process that belongs to a run: the host's basics, the tag, and `more`.
+def environment_for(request: StageRequest, more: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that belongs to a run: the host's basics, the tag with its home, and `more`.
 
     Credentials and settings of the parent do not reach it, as they would not reach a container.
     """
@@ -37,7 +37,11 @@ def environment_for(tag: str, more: Mapping[str, str]) -> dict[str, str]:
         name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)
     }
     # SPT_NOENV: process titles are else written over the environment, and the tag with it
-    return basics | {"PYTHONUNBUFFERED": "1", "SPT_NOENV": "1"} | dict(more) | {processes.TAG_VARIABLE: tag}
+    tags = {
+        processes.TAG_VARIABLE: request.lease_tag,
+        processes.LEASE_HOME_VARIABLE: str(request.workspace.parent.parent),
+    }
+    return basics | {"PYTHONUNBUFFERED": "1", "SPT_NOENV": "1"} | dict(more) | tags
 
 
 def run_tagged(
@@ -56,7 +60,7 @@ def run_tagged(
     process = subprocess.Popen(
         list(command),
         cwd=directory,
-        env=environment_for(request.lease_tag, environment),
+        env=environment_for(request, environment),
         stdin=subprocess.DEVNULL,
         stdout=request.log,
         stderr=subprocess.STDOUT,

@@ -16,8 +16,6 @@ from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
-from filelock import FileLock, Timeout
-
 from mlcc_dagster.core.exceptions import StageFailed
 from resources.executor import StageRequest
 from resources.local import images
@@ -111,6 +109,8 @@ def _weights_key(program: Path, source: Source, quantization: str) -> str:
 @contextmanager
 def _alone(request: StageRequest, kept: Path) -> Iterator[None]:
     """Hold the lock of one cache entry; the kernel releases it when its holder dies."""
+    from filelock import FileLock, Timeout
+
     kept.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(kept.with_name(f"{kept.name}.lock"))
     told = False

@@ -7,9 +7,12 @@ import pytest
 from scripted_runs import Graph, Script, fails, job_over
 
 from assets.reaping import owner_of
+from mlcc_dagster.core.exceptions import HomeError
 from mlcc_dagster.core.outcome import Claim, Owner
 from mlcc_dagster.core.stages import CANONICAL_ORDER, Stage
 from resources import processes
+from resources.ci_table import SqliteCiTable
+from resources.executor import StageRequest
 from resources.lifecycle import find_configuration
 from resources.progress import RunEnded
 
@@ -329,6 +332,65 @@ def test_a_result_that_cannot_be_published_fails_the_run_and_the_next_one_publis
     assert again.success
     assert "round already completed" in str(getattr(graph.events[-1], "sentence", ""))
     assert {row["run_id"] for row in graph.rows()} == {f"{graph.config_id}-g1"}
+    graph.assert_nothing_alive()
+
+
+@pytest.mark.parametrize("stage", [Stage.BUILD, Stage.DEPLOY, Stage.BENCHMARK])
+def test_a_cancelled_stage_is_cleaned_after_at_once_and_the_round_stays_open(tmp_path: Path, stage: Stage) -> None:
+    def cancel(request: object) -> None:
+        raise KeyboardInterrupt
+
+    graph = Graph.over(tmp_path / "home", {stage: cancel})
+    run = graph.run(round_id="r1")
+    assert not run.success
+    assert graph.materialized(run) == {}
+    event = graph.events[-1]
+    assert isinstance(event, RunEnded)
+    assert (event.how, event.cancelled) == ("interrupted", True)
+    (attempt,) = graph.platform.ci.attempts()
+    assert (attempt.state, attempt.reason) == ("interrupted", f"cancelled during {stage.value}")
+    assert graph.rows() == []
+    graph.assert_nothing_alive()
+    graph.executor.scripts.clear()
+    assert graph.materialized(graph.run(round_id="r1"))
+
+
+def test_what_the_gate_proved_stays_in_the_record_when_the_benchmark_is_cancelled(tmp_path: Path) -> None:
+    def cancel(request: object) -> None:
+        raise KeyboardInterrupt
+
+    graph = Graph.over(tmp_path / "home", {Stage.BENCHMARK: cancel})
+    graph.run()
+    record = graph.platform.ci.record(graph.config_id)
+    assert record is not None
+    assert (record.test_status, record.last_benchmark_status) == ("pass", "failed")
+
+
+def test_a_fault_of_the_platform_itself_ends_the_run_with_its_sentence_and_frees_the_configuration(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, claim: object, *, benchmark_run_id: str) -> None:
+        raise HomeError("cannot use the home (the disk is full); free some space")
+
+    monkeypatch.setattr(SqliteCiTable, "benchmarking", full)
+    run = graph.run(round_id="r1")
+    assert graph.failure(run, "lifecycle.benchmark") == "cannot use the home (the disk is full); free some space"
+    (attempt,) = graph.platform.ci.attempts()
+    assert attempt.state == "interrupted"
+    assert "the disk is full" in str(attempt.reason)
+    graph.assert_nothing_alive()
+
+
+def test_a_run_that_lost_its_lease_on_the_way_publishes_nothing(tmp_path: Path) -> None:
+    def taken(request: StageRequest) -> None:
+        graph.platform.ci.interrupt(request.run_id, "another owner took it")
+
+    graph = Graph.over(tmp_path / "home", {Stage.REGISTER: taken})
+    run = graph.run(round_id="r1")
+    assert not run.success
+    assert "no longer holds" in graph.failure(run)
+    assert graph.materialized(run) == {}
+    assert graph.rows() == []
     graph.assert_nothing_alive()
 
 

@@ -1,5 +1,7 @@
-"""What the browser tests share: `mlcc ui` as a process, and asking the page's own GraphQL what is the case."""
+"""What the browser tests share: `mlcc ui` as a process, what its GraphQL says, and what the platform's books say."""
 
+import contextlib
+import json
 import os
 import signal
 import socket
@@ -14,24 +16,33 @@ from typing import Any
 import httpx
 import psutil
 
+from catalog.loader import load_catalog
+from mlcc_dagster.core.outcome import BenchmarkPlan
+from mlcc_dagster.core.resolution import configuration_of
 from resources import processes
 from resources.ci_table import Attempt, SqliteCiTable
 from resources.home import Home
-from resources.ledger import Ledger
+from resources.ledger import Ledger, Resource
+from resources.settings import HOME_VARIABLE
 
 MLCC = Path(sys.executable).with_name("mlcc")
-PATIENCE_SECONDS = 120.0
-"""How long anything may take that a person waits for: a machine that does other things too is slow."""
+PATIENCE_SECONDS = 240.0
+"""How long anything may take that is waited for: a machine that does other things too is slow."""
+
+FOREIGN = frozenset({"DAGSTER_HOME", "MLCC_EXECUTOR", "MLCC_REGISTRY", "PYTHONWARNINGS"})
+"""Settings of whoever runs the tests that would change what a visitor sees."""
 
 FINISHED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 
 
-def wait_until(what: str, condition: Callable[[], Any], *, seconds: float = PATIENCE_SECONDS) -> Any:
+def wait_until(
+    what: str, condition: Callable[[], Any], *, every: float = 0.2, seconds: float = PATIENCE_SECONDS
+) -> Any:
     """Wait for something to become true and return it; fails with what did not come."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        time.sleep(0.1)
+        time.sleep(every)
     return found
 
 
@@ -60,14 +71,13 @@ class DagsterUi:
         self.base_url = f"http://127.0.0.1:{self.port}"
         self._log = log
         self._client = httpx.Client(base_url=self.base_url, timeout=60, trust_env=False)
-        environment = os.environ | {"MLCC_HOME": str(home.root)}
-        for name in ("DAGSTER_HOME", "MLCC_EXECUTOR", "MLCC_REGISTRY", "PYTHONWARNINGS"):
-            environment.pop(name, None)
+        self._environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+        self._environment[HOME_VARIABLE] = str(home.root)
         with log.open("wb") as written:
             self._process = subprocess.Popen(
                 [MLCC, "ui", "--port", str(self.port)],
                 cwd=home.root.parent,
-                env=environment,
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=written,
                 stderr=subprocess.STDOUT,
@@ -96,32 +106,26 @@ class DagsterUi:
         self._client.close()
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(60)
-            except subprocess.TimeoutExpired:
-                pass
-        try:
+        with contextlib.suppress(AssertionError):
             wait_until("its processes to end", lambda: not self._living(), seconds=60)
-            left = []
-        except AssertionError:
-            left = [" ".join(process.cmdline()) for process in self._living()]
-        for process in self._living():
-            process.kill()
+        left = self._living()
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.wait(30)
-        return left
+        return [f"{process.pid} {process.name()}" for process in left]
 
     def _living(self) -> list[psutil.Process]:
-        """Every process that was started for this home: by its environment, and servers of runs by what they work on."""
+        """Every process that was started for this home, servers of its runs included: their environments say so."""
         found = []
         for process in psutil.process_iter():
-            try:
-                mine = process.environ().get("MLCC_HOME") == str(self.home.root) or any(
-                    str(self.home.root) in argument for argument in process.cmdline()
-                )
-            except psutil.Error:
-                continue
-            if mine and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+            with contextlib.suppress(psutil.Error):
+                environment = process.environ()
+                homes = {environment.get(name) for name in (HOME_VARIABLE, processes.LEASE_HOME_VARIABLE)}
+                if str(self.home.root) in homes and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
         return found
 
     # ---- asking
@@ -160,7 +164,7 @@ class DagsterUi:
         return data["assetNodeOrError"]["partitionKeys"]
 
     def materializations(self, asset: str, partition: str) -> list[dict[str, Any]]:
-        """Return the materializations of a partition, newest first: run id, Unix seconds, metadata labels and values."""
+        """Return the materializations of a partition, newest first: Dagster run, Unix seconds, metadata by label."""
         data = self.ask(
             """
             query ($key: AssetKeyInput!, $partitions: [String!]) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
@@ -178,7 +182,7 @@ class DagsterUi:
             partitions=[partition],
         )
         return [
-            {"run_id": found["runId"], "at": float(found["timestamp"]) / 1000}
+            {"dagster_run_id": found["runId"], "at": float(found["timestamp"]) / 1000}
             | {entry["label"]: _value(entry) for entry in found["metadataEntries"]}
             for found in data["assetNodeOrError"]["assetMaterializations"]
         ]
@@ -202,14 +206,28 @@ class DagsterUi:
         return SqliteCiTable(self.home.database)
 
     def attempt_of(self, dagster_run_id: str) -> Attempt | None:
+        """Return the attempt that a Dagster run made, none before its claim."""
         return next((a for a in self.ci.attempts(limit=20) if a.owner.dagster_run_id == dagster_run_id), None)
+
+    def alive(self, run_id: str, kind: str) -> list[Resource]:
+        """Return what the ledger knows to exist of an attempt."""
+        return [
+            entry for entry in Ledger(self.home.database).alive(run_id) if (entry.kind, entry.state) == (kind, "alive")
+        ]
+
+    def measure(self, name: str, levels: tuple[int, ...]) -> str:
+        """Register a catalog entry's configuration with other concurrency levels; returns its config id."""
+        catalog = load_catalog()
+        entry = next(entry for entry in catalog.entries if entry.id == name)
+        plan = BenchmarkPlan(enabled=True, workload=entry.benchmark.workload, concurrency_levels=levels)
+        return self.ci.register(configuration_of(entry, catalog), benchmark=plan, tier=entry.tier).config_id
 
     def mlcc(self, *words: str) -> str:
         """Run a command on this home beside the UI and return what it printed."""
         return subprocess.run(
             [MLCC, *words],
-            env=os.environ | {"MLCC_HOME": str(self.home.root)},
-            capture_output=True,
+            env=self._environment,
+            stdout=subprocess.PIPE,
             text=True,
             check=True,
             timeout=PATIENCE_SECONDS,
@@ -218,7 +236,11 @@ class DagsterUi:
     def left_over(self) -> list[str]:
         """Name everything of ended runs that is still there: processes, workspaces, ports, claims, slots, intents."""
         ci, ledger = self.ci, Ledger(self.home.database)
-        left = [f"process {p.pid} of {a.run_id}" for a in ci.attempts() for p in processes.tagged(a.run_id)]
+        left = [
+            f"process {p.pid} of {a.run_id}"
+            for a in ci.attempts()
+            for p in processes.tagged(a.run_id, home=self.home.root)
+        ]
         left += [f"workspace {path.name}" for path in self.home.workspaces.iterdir()]
         left += [f"{resource.kind} {resource.ref} of {resource.run_id}" for resource in ledger.alive()]
         left += [f"port {r.details['port']} of {r.run_id}" for r in ledger.history() if _listens(r.details.get("port"))]
@@ -242,8 +264,6 @@ def _run(document: Mapping[str, Any]) -> Run:
 
 def _value(entry: Mapping[str, Any]) -> Any:
     if "table" in entry:
-        import json
-
         return [json.loads(record) for record in entry["table"]["records"]]
     return next((entry[name] for name in ("text", "intValue", "floatValue", "mdStr") if name in entry), None)
 

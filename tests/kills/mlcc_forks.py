@@ -201,11 +201,11 @@ def be_command(request: dict[str, Any], folder: Path) -> int:
     # a shell that runs the tests in the background has SIGINT ignored, which is inherited
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["MLCC_HOME"] = request["home"]
-    put_in_place(request)
     sys.argv = ["mlcc", *request["arguments"]]
-    from mlcc_dagster.cli import main
-
     try:
+        put_in_place(request)
+        from mlcc_dagster.cli import main
+
         main()
     except SystemExit as end:
         return int(end.code or 0)
@@ -238,7 +238,7 @@ def put_in_place(request: dict[str, Any]) -> None:
 
         def script(stage_request: StageRequest) -> None:
             time.sleep(request["scripted_seconds"])
-            tight = "memory_limit_mb" in stage_request.configuration.serving_params
+            tight = stage_request.configuration.serving_params.get("memory_limit_mb") == "256"
             if tight and stage_request.stage is Stage.DEPLOY:
                 raise StageFailed("MemoryError", category="oom")
 

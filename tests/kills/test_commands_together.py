@@ -81,7 +81,7 @@ def in_stage(home: Home, command: Command, stage: Stage) -> str | None:
 
 
 def test_what_a_killed_command_had_begun_is_finished_by_the_other_at_once(mlcc: Forker, fresh_home: Home) -> None:
-    doomed = mlcc.start(fresh_home, *TIER, scripted_seconds=0.5)
+    doomed = mlcc.start(fresh_home, *TIER, scripted_seconds=30.0)
     wait_until(lambda: in_stage(fresh_home, doomed, Stage.GENERATE))
     other = mlcc.start(fresh_home, *TIER, scripted_seconds=0.0)
     wait_until(lambda: len({a.owner.pid for a in SqliteCiTable(fresh_home.database).attempts()}) == 2)

@@ -8,8 +8,8 @@ import pytest
 from mlcc_forks import Blow, Command, Forker, wait_until
 
 from assets.reaping import LIVE
-from mlcc_dagster.core.exceptions import LeaseLost
 from mlcc_dagster.core.outcome import Owner
+from mlcc_dagster.core.stages import CANONICAL_ORDER
 from resources import processes
 from resources.ci_table import Attempt, SqliteCiTable
 from resources.home import Home
@@ -18,12 +18,25 @@ from resources.result_store import ResultStore
 
 pytestmark = pytest.mark.slow
 
-EXECUTOR = "resources.local.executor:LocalExecutor"
+RUN = ("run", "--config", "local-fastapi-logistic-1cpu", "--json")
 TABLE = "resources.ci_table:SqliteCiTable"
-DEPLOYMENT = "resources.local.deployment"
+CONFIRM = "resources.ledger:Ledger.confirm"
+REQUEST = "resources.load_client:JsonExchange.send"
+WARM_UPS = 1  # requests before the first that counts, at concurrency 1
 
-# The calls of `stage_ended` by stage: skipped ones are noted too.
-NOTED = {"build": 4, "push": 5, "deploy": 6, "test": 7, "benchmark": 11, "register": 12, "clean": 13}
+PERFORMED = ("generate", "validate", "build", "push", "deploy", "test", "benchmark", "register")
+NOTED = [stage.value for stage in CANONICAL_ORDER]
+
+
+def begins(stage: str) -> Blow:
+    """As the executor begins a stage."""
+    return Blow("resources.local.executor:LocalExecutor.perform", "before", PERFORMED.index(stage) + 1)
+
+
+def not_noted(stage: str) -> Blow:
+    """When a stage is done and nobody has heard of it; skipped stages are noted too."""
+    return Blow(f"{TABLE}.stage_ended", "before", NOTED.index(stage) + 1)
+
 
 UNPROVEN = [
     pytest.param(
@@ -31,26 +44,19 @@ UNPROVEN = [
     ),
     pytest.param(Blow(f"{TABLE}.claim", "before"), id="before the claim"),
     pytest.param(Blow(f"{TABLE}.claim", "after"), id="the claim is written, nobody knows of it"),
-    pytest.param(Blow(f"{EXECUTOR}._generate", "before"), id="before generate"),
-    pytest.param(Blow(f"{EXECUTOR}._validate", "before"), id="before validate"),
-    pytest.param(Blow(f"{EXECUTOR}._build", "before"), id="before build"),
-    pytest.param(Blow(f"{TABLE}.stage_ended", "before", NOTED["build"]), id="built, not noted"),
-    pytest.param(Blow(f"{EXECUTOR}._push", "before"), id="before push"),
-    pytest.param(Blow(f"{TABLE}.stage_ended", "before", NOTED["push"]), id="pushed, not noted"),
-    pytest.param(Blow(f"{EXECUTOR}._deploy", "before"), id="before deploy, with the slot"),
-    pytest.param(Blow(f"{DEPLOYMENT}:_wait_bound", "before"), id="in deploy: the supervisor has just been started"),
-    pytest.param(Blow(f"{DEPLOYMENT}:_wait_ready", "before"), id="in deploy: the server loads"),
-    pytest.param(Blow(f"{TABLE}.stage_ended", "before", NOTED["deploy"]), id="deployed, not noted"),
-    pytest.param(Blow(f"{EXECUTOR}._test", "before"), id="before test"),
+    *(pytest.param(begins(stage), id=f"before {stage}") for stage in PERFORMED),
+    *(
+        pytest.param(not_noted(stage), id=f"after {stage}, not noted")
+        for stage in ("build", "deploy", "test", "benchmark")
+    ),
+    # what a run writes down: its workspace, its image, its supervisor, its port
+    pytest.param(Blow(CONFIRM, "before", 3), id="in deploy: the supervisor runs, nobody knows its pid"),
+    pytest.param(Blow(CONFIRM, "after", 4), id="in deploy: the server loads"),
     pytest.param(Blow("resources.local.predictors:Predictor.try_out", "before"), id="in test: the server answers"),
-    pytest.param(Blow(f"{TABLE}.stage_ended", "before", NOTED["test"]), id="tested, not noted"),
-    pytest.param(Blow(f"{EXECUTOR}._benchmark", "before"), id="before benchmark"),
-    pytest.param(Blow("resources.load_client:JsonExchange.send", "after", 4), id="in benchmark: between requests"),
-    pytest.param(Blow(f"{TABLE}.stage_ended", "before", NOTED["benchmark"]), id="measured, not noted"),
-    pytest.param(Blow(f"{EXECUTOR}._register", "before"), id="before register"),
-    pytest.param(Blow(f"{EXECUTOR}.clean", "before"), id="before clean"),
-    pytest.param(Blow(f"{DEPLOYMENT}:_remove_workspace", "before"), id="in clean: the server is ended, the rest not"),
-    pytest.param(Blow(f"{TABLE}.stage_ended", "before", NOTED["clean"]), id="cleaned, not noted"),
+    pytest.param(Blow(REQUEST, "after", WARM_UPS + 3), id="in benchmark: between requests"),
+    pytest.param(Blow("resources.local.executor:LocalExecutor.clean", "before"), id="before clean"),
+    pytest.param(Blow("resources.ledger:Ledger.release", "before"), id="in clean: all is ended, nothing released"),
+    pytest.param(not_noted("clean"), id="after clean, not noted"),
     pytest.param(Blow(f"{TABLE}.intend", "before"), id="about to commit"),
 ]
 PROVEN = [
@@ -69,11 +75,6 @@ class Books:
         self.ci = SqliteCiTable(home.database)
         self.ledger = Ledger(home.database)
 
-    @property
-    def command(self) -> tuple[str, ...]:
-        """The command that runs the home's own configuration."""
-        return ("run", "--config", self.ci.records()[0].config_id, "--json")
-
     def newest(self) -> Attempt:
         return self.ci.attempts(limit=1)[0]
 
@@ -86,9 +87,8 @@ class Books:
         assert list(self.home.workspaces.iterdir()) == []
         assert list((self.home.registry / ".incoming").glob("*")) == []
         assert list(self.home.results.rglob(".*")) == [], "no half-written result"
-        for attempt in self.ci.attempts():
-            assert processes.tagged(attempt.run_id) == ()
-        for resource in self.ledger.history():
+        assert [tag for tag, process in processes.tagged_all() if processes.lease_home(process) == self.home.root] == []
+        for resource in self.ledger.history(limit=20):
             assert not listens(resource.details.get("port")), resource
 
     def assert_no_dagster_run_goes_on(self) -> None:
@@ -127,7 +127,7 @@ def killed(mlcc: Forker, home: Home, blow: Blow) -> str:
     """Run a command that kills itself, with a promise of money; returns the promise's key."""
     key = f"key-{home.root.name}-{len(Ledger(home.database).reservations())}"
     Ledger(home.database).reserve("tests", key, 1.0, ceiling_usd=1000.0, deadline_seconds=600)
-    command = mlcc.run(home, *Books(home).command, "--fresh", blows=[blow], reservation=key)
+    command = mlcc.run(home, *RUN, "--fresh", blows=[blow], reservation=key)
     assert command.wait() == -signal.SIGKILL, command.stderr
     return key
 
@@ -165,7 +165,7 @@ def test_killed_before_its_result_was_decided_a_run_leaves_nothing_and_is_made_a
     assert promise.state == ("settled" if promise.run_id else "reserved")
 
     # the claim, the round and the commit are the same with every executor, and this one takes no time
-    again = mlcc.run(home, *books.command, scripted_seconds=0.0)
+    again = mlcc.run(home, *RUN, scripted_seconds=0.0)
     assert again.wait() == 0, again.stderr
     books.assert_nothing_is_left()
     report = again.document()
@@ -200,8 +200,8 @@ def test_killed_after_its_result_was_decided_a_run_is_brought_to_its_end_and_not
 @pytest.mark.parametrize(
     "blow",
     [
-        pytest.param(Blow(f"{DEPLOYMENT}:_wait_bound", "before"), id="in deploy"),
-        pytest.param(Blow("resources.load_client:JsonExchange.send", "after", 4), id="in benchmark"),
+        pytest.param(Blow(CONFIRM, "before", 3), id="in deploy"),
+        pytest.param(Blow(REQUEST, "after", WARM_UPS + 3), id="in benchmark"),
     ],
 )
 def test_the_same_command_cleans_after_a_killed_one_by_itself_and_really_runs_again(
@@ -210,8 +210,8 @@ def test_the_same_command_cleans_after_a_killed_one_by_itself_and_really_runs_ag
     books = Books(home)
     killed(mlcc, home, blow)
     attempt = books.newest()
-    assert processes.tagged(attempt.run_id), "its server lives on"
-    again = mlcc.run(home, *books.command)
+    assert processes.tagged(attempt.run_id, home=home.root), "its server lives on"
+    again = mlcc.run(home, *RUN)
     assert again.wait() == 0, again.stderr
     books.assert_nothing_is_left()
     books.assert_no_dagster_run_goes_on()
@@ -237,7 +237,7 @@ def test_interrupted_a_command_ends_in_order_and_leaves_its_round_open(
 ) -> None:
     books = Books(home)
     before = {attempt.run_id for attempt in books.ci.attempts()}
-    command = mlcc.start(home, *books.command, "--fresh", requests=1_000_000)
+    command = mlcc.start(home, *RUN, "--fresh", requests=1_000_000)
 
     def reached() -> bool:
         found = [attempt.run_id for attempt in books.ci.running() if attempt.run_id not in before]
@@ -258,16 +258,7 @@ def test_interrupted_a_command_ends_in_order_and_leaves_its_round_open(
     assert report["interrupted"]
     assert report["configurations"][0]["verdict"] == "not finished"
 
-    again = mlcc.run(home, *books.command, scripted_seconds=0.0)
+    again = mlcc.run(home, *RUN, scripted_seconds=0.0)
     assert again.wait() == 0, again.stderr
     assert again.document()["round"] == attempt.round
     books.assert_one_accepted_result(attempt.round)
-
-
-def test_a_fenced_out_owner_cannot_publish_what_it_measured(home: Home, mlcc: Forker) -> None:
-    books = Books(home)
-    killed(mlcc, home, Blow(f"{TABLE}.intend", "before"))
-    run_id = books.newest().run_id
-    reaped(mlcc, home)
-    with pytest.raises(LeaseLost):
-        books.ci.finish(run_id)

@@ -179,3 +179,11 @@ def test_an_identity_survives_json() -> None:
     me = processes.identify(os.getpid())
     assert me is not None
     assert ProcessIdentity.from_json(me.to_json()) == me
+
+
+def test_two_homes_with_the_same_run_id_tell_their_processes_apart(start: Start, tmp_path: Path) -> None:
+    tag = f"same-{uuid.uuid4().hex}"
+    mine = start(SLEEP, MLCC_LEASE=tag, MLCC_LEASE_HOME=str(tmp_path / "a"))
+    start(SLEEP, MLCC_LEASE=tag, MLCC_LEASE_HOME=str(tmp_path / "b"))
+    assert [process.pid for process in processes.tagged(tag, home=tmp_path / "a")] == [mine.pid]
+    assert len(processes.tagged(tag)) == 2
