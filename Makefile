@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 UV_VERSION := 0.13.9
 WORKERS ?= 2
 
-.PHONY: help setup run test test-all lint bench ui lock clean
+.PHONY: help setup run test test-slow lint bench ui lock clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -35,12 +35,12 @@ run: setup ## Prove the local tier on this machine, fill the best gaps, and show
 	  WHERE status = 'completed' ORDER BY rps DESC LIMIT 8"
 	@echo "open the Dagster UI with: make ui"
 
-test: setup ## Run every check: lint, types, import floors, docs, tests (with CI=true the slow ones too).
+test: setup ## Run every check: lint, types, import floors, docs, and the tests that take little time.
 	$(MAKE) --no-print-directory lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(if $(CI),,-m "not slow and not browser")
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser"
 
-test-all: setup ## Run the slow tests too: real kills, a real browser, the language model.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+test-slow: setup ## Run the slow tests: real kills, a real browser, the language model.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "slow or browser" --durations=15
 
 lint: setup ## Check style, types and import floors.
 	$(BIN)/ruff check .

@@ -57,6 +57,13 @@ def ui(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     assert left == [], "processes that outlived Ctrl-C"
 
 
+@pytest.fixture(autouse=True)
+def stopped_runs(ui: DagsterUi) -> Iterator[None]:
+    """What a failing test leaves running is ended, so that the next test finds the claim free."""
+    yield
+    ui.stop_runs()
+
+
 @pytest.fixture
 def page(browser: Browser, ui: DagsterUi, tmp_path: Path) -> Iterator[Page]:
     """A page as a first visitor has it: nothing remembered. No error may show in its console, no request be refused."""

@@ -23,6 +23,7 @@ from resources import processes
 from resources.ci_table import Attempt, SqliteCiTable
 from resources.home import Home
 from resources.ledger import Ledger, Resource
+from resources.processes import ProcessIdentity
 from resources.settings import HOME_VARIABLE
 
 MLCC = Path(sys.executable).with_name("mlcc")
@@ -232,6 +233,15 @@ class DagsterUi:
             check=True,
             timeout=PATIENCE_SECONDS,
         ).stdout
+
+    def stop_runs(self) -> None:
+        """End every run that still has a claim, by its owner, and clean up after it."""
+        running = self.ci.running()
+        for attempt in running:
+            owner = attempt.owner
+            processes.end(ProcessIdentity(owner.pid, owner.start_ticks, owner.boot_id), 0)
+        if running:
+            self.mlcc("reap")
 
     def left_over(self) -> list[str]:
         """Name everything of ended runs that is still there: processes, workspaces, ports, claims, slots, intents."""

@@ -60,7 +60,7 @@ def materialize(page: Page) -> str:
 
 
 def terminate(page: Page) -> None:
-    page.get_by_role("button", name="Terminate", exact=True).click()
+    page.get_by_role("button", name="Terminate").click()
     page.get_by_role("dialog").get_by_role("button", name=re.compile("Terminate")).click()
 
 

@@ -266,7 +266,7 @@ def test_a_memory_limit_below_the_need_is_an_honest_oom(start_run: StartRun, qua
 @pytest.mark.slow
 def test_a_memory_limit_that_suffices_is_enforced_while_it_serves_long_prompts(start_run: StartRun) -> None:
     run = start_run(**LLM, serving_params={"memory_limit_mb": "640"}, max_model_len=512)
-    run.workload = SmallWorkload("long", input_tokens_mean=400, output_tokens_mean=16, streaming=True, requests=2)
+    run.workload = SmallWorkload("long", input_tokens_mean=200, output_tokens_mean=8, streaming=True, requests=2)
     run.perform(*TO_PUSH, Stage.DEPLOY, Stage.TEST, Stage.BENCHMARK)
     limits = Path(f"/proc/{run.outputs['server']['pid']}/limits")
     if limits.exists():
