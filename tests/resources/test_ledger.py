@@ -107,11 +107,11 @@ def reserve(ledger: Ledger, key: str, usd: float, *, ceiling: float = 1.0, budge
 
 def test_money_goes_from_reserved_to_active_to_settled(ledger: Ledger) -> None:
     assert reserve(ledger, "k", 0.6)
-    assert ledger.totals("b") == Totals(0.6, 0, 0, 0)
+    assert ledger.totals("b") == Totals(0.6, 0, 0, 0, 1)
     assert ledger.activate("k", RUN)
-    assert ledger.totals("b") == Totals(0, 0.6, 0, 0)
+    assert ledger.totals("b") == Totals(0, 0.6, 0, 0, 1)
     assert [ledger.settle(RUN, 0.25) for _ in range(2)] == [True, False]
-    assert ledger.totals("b") == Totals(0, 0, 0.25, 0)
+    assert ledger.totals("b") == Totals(0, 0, 0.25, 0, 1)
     kept = ledger.reservation("k")
     assert kept is not None
     assert (kept, kept.state, kept.run_id, kept.usd) == (ledger.reservation(RUN), "settled", RUN, 0.6)
@@ -141,7 +141,7 @@ def test_a_promise_that_no_run_started_on_is_released_by_its_deadline(ledger: Le
     assert ledger.release_overdue() == ("k",)
     assert not ledger.activate("k", RUN)
     assert not ledger.settle("k", 0.6)
-    assert ledger.totals("b") == Totals(0.1, 0, 0, 0)
+    assert ledger.totals("b") == Totals(0.1, 0, 0, 0, 1)
     assert reserve(ledger, "k", 0.5), "a released key may be promised anew"
     assert ledger.activate("k", RUN)
     assert ledger.release_overdue(clock.now + 10_000) == ("later",), "an active promise has no deadline"

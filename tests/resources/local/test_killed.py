@@ -208,7 +208,8 @@ def test_clean_finds_by_its_tag_what_the_ledger_knows_only_as_an_intent(start_ru
     run = start_run()
     run.ledger.intend(run_id=run.run_id, kind="process", ref="supervisor", deadline_seconds=60)
     process = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(60)"], env=os.environ | {"MLCC_LEASE": run.run_id}
+        [sys.executable, "-c", "import time; time.sleep(60)"],
+        env=os.environ | {"MLCC_LEASE": run.run_id, "MLCC_LEASE_HOME": str(run.home.root)},
     )
     try:
         run.clean()
@@ -241,7 +242,8 @@ def test_what_cannot_be_ended_is_named_and_stays_in_the_ledger(
     run = start_run()
     run.ledger.intend(run_id=run.run_id, kind="process", ref="supervisor", deadline_seconds=60)
     process = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(60)"], env=os.environ | {"MLCC_LEASE": run.run_id}
+        [sys.executable, "-c", "import time; time.sleep(60)"],
+        env=os.environ | {"MLCC_LEASE": run.run_id, "MLCC_LEASE_HOME": str(run.home.root)},
     )
     try:
         monkeypatch.setattr(processes, "end", lambda found, grace: processes.Ending.SURVIVED)
