@@ -1,5 +1,6 @@
 """Gaps are filled within the promised money: by ticks of the sensor and by the schedule, whatever is killed in between."""
 
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -130,6 +131,8 @@ def test_a_run_is_ended_when_its_reservation_is_used_up(proven_tier: Graph) -> N
     platform = proven_tier.platform
     (proof,) = promise(platform, DAY, make_plan(platform, survey(proven_tier), DAY), at_most=1)
     request = run_request(DAY, proof)
+    # longer than the promise pays for, so that the next stage finds nothing left whatever the machine's speed
+    proven_tier.executor.scripts[Stage.BUILD] = lambda request: time.sleep(0.5)
     poor = "path_prove@poor/" + proof.config_id + "/1"
     platform.ledger.reserve("path_prove@poor", poor, 1e-6, ceiling_usd=1.0, deadline_seconds=60)
     platform.ledger.release_overdue(datetime.now(UTC).timestamp() + START_SECONDS + 1)
