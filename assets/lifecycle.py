@@ -250,7 +250,8 @@ def measurement_metadata(rows: object) -> dict[str, dg.MetadataValue]:
     return metadata
 
 
-WHICH_IS_WHICH = configuration_table()
+WHICH_IS_WHICH = {"which partition is which": configuration_table()}
+PARTITIONS_EXPLAINED = "A partition is a config_id; the table `which partition is which` names those of the catalog."
 
 
 @dg.graph_multi_asset(
@@ -258,22 +259,25 @@ WHICH_IS_WHICH = configuration_table()
     outs={
         "ci_test_results": dg.AssetOut(
             is_required=False,
-            description="The gate of a configuration: generated, built, pushed, deployed and tested for real.",
+            description=(
+                "The gate of a configuration: generated, built, pushed, deployed and tested for real. "
+                f"{PARTITIONS_EXPLAINED}"
+            ),
             owners=[OWNER],
             kinds={"python"},
             tags={"mlcc/evidence": "gate"},
-            metadata={"which partition is which": WHICH_IS_WHICH},
+            metadata=WHICH_IS_WHICH,
         ),
         "benchmark_results": dg.AssetOut(
             is_required=False,
             description=(
                 "What a configuration does under load, from raw request records: the rows of "
-                "`mlcc_ci.benchmark_results`, one per concurrency level."
+                f"`mlcc_ci.benchmark_results`, one per concurrency level. {PARTITIONS_EXPLAINED}"
             ),
             owners=[OWNER],
             kinds={"parquet"},
             tags={"mlcc/evidence": "benchmark"},
-            metadata={"which partition is which": WHICH_IS_WHICH},
+            metadata=WHICH_IS_WHICH,
         ),
     },
     partitions_def=CONFIGURATIONS,

@@ -148,10 +148,10 @@ def test_the_schedule_shares_the_days_budget_with_the_sensor(tmp_path: Path) -> 
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
         graph = Graph.over(tmp_path / "home", instance=instance)
         promised = {request.run_key for request in tick(graph).run_requests or []}
-        context = dg.build_schedule_context(
+        with dg.build_schedule_context(
             instance=instance, scheduled_execution_time=datetime.now(UTC), resources={"platform": graph.resource}
-        )
-        requests = path_prove_schedule(context)
+        ) as context:
+            requests = path_prove_schedule(context)
         assert isinstance(requests, list)
         assert promised < {request.run_key for request in requests}, "what waits is asked for again, under its key"
         assert graph.platform.ledger.totals(DAY.name).runs == len(requests)

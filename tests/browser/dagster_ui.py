@@ -76,7 +76,8 @@ class DagsterUi:
         self._environment[HOME_VARIABLE] = str(home.root)
         with log.open("wb") as written:
             self._process = subprocess.Popen(
-                [MLCC, "ui", "--port", str(self.port)],
+                # as a script starts it in the background: such a process has SIGINT ignored, and Ctrl-C must end it all the same
+                ["sh", "-c", 'trap "" INT; exec "$@"', "sh", MLCC, "ui", "--port", str(self.port)],
                 cwd=home.root.parent,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

@@ -95,9 +95,17 @@ class Forker:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._count = 0
-        self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=folder, text=True
-        )
+        with (folder / "forker.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(folder / "ready")],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                text=True,
+            )
+        wait_until(lambda: (folder / "ready").exists() or self._process.poll() is not None)
+        assert self._process.poll() is None, (folder / "forker.log").read_text()
 
     def start(
         self,
@@ -277,6 +285,7 @@ def warm_up() -> None:
 def main() -> None:
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "assets")]
     warm_up()
+    Path(sys.argv[1]).touch()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
         fork_for(json.loads(line))
