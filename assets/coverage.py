@@ -4,9 +4,8 @@ Belongs here: the two assets, their metadata tables and their checks. Not here: 
 (`resources.survey`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
 
 import dagster as dg
 
@@ -18,10 +17,7 @@ from mlcc_dagster.core.gaps import Gap
 from mlcc_dagster.core.plausibility import plausibility_problems
 from mlcc_dagster.core.standing import Standing
 from resources.dagster_resources import PlatformResource
-from resources.result_store import DamagedResults, ResultStore, Snapshot
 from resources.survey import Survey
-
-Read = TypeVar("Read")
 
 ALL_RESULTS = dg.AssetDep("benchmark_results", partition_mapping=dg.AllPartitionMapping())
 SHOWN_GAPS = 50
@@ -35,23 +31,7 @@ NOTHING = Coverage.of((), {}, Standing.of(()), now=datetime.min.replace(tzinfo=U
 def survey_of(platform: PlatformResource) -> Survey:
     """Take a survey with the platform of a run."""
     opened = platform.open()
-    survey = Survey.take(opened.store, opened.catalog, opened.executor)
-    try:
-        survey.rows  # noqa: B018 (reads now, so that damage shows here)
-    except DamagedResults:
-        return Survey.take(opened.store, opened.catalog, opened.executor)
-    return survey
-
-
-def read_whole(store: ResultStore, read: Callable[[Snapshot], Read]) -> Read:
-    """Read from a snapshot, once more where that finds a file damaged inside: the next snapshot leaves it out.
-
-    Every run is a new process that has found no damage yet; without the second look one bad file would fail them all.
-    """
-    try:
-        return read(store.snapshot())
-    except DamagedResults:
-        return read(store.snapshot())
+    return Survey.take(opened.store, opened.catalog, opened.executor)
 
 
 def share_text(share: tuple[int, int]) -> str:
@@ -185,7 +165,7 @@ def gap_list(context: dg.AssetExecutionContext, platform: PlatformResource) -> N
 def results_are_readable(platform: PlatformResource) -> dg.AssetCheckResult:
     """Fail when a file in the store is damaged or foreign, naming each; the others are read all the same."""
     store = platform.open().store
-    read_whole(store, lambda snapshot: snapshot.table())
+    store.snapshot().read(lambda snapshot: snapshot.table())
     snapshot = store.snapshot()
     return dg.AssetCheckResult(
         passed=not snapshot.skipped,
@@ -201,7 +181,7 @@ def results_are_readable(platform: PlatformResource) -> dg.AssetCheckResult:
 def results_are_unique(platform: PlatformResource) -> dg.AssetCheckResult:
     """Fail when two rows have one identity (run_id, config_id, workload, concurrency)."""
     identity = ["run_id", "config_id", "workload", "concurrency"]
-    table = read_whole(platform.open().store, lambda snapshot: snapshot.table(columns=identity))
+    table = platform.open().store.snapshot().read(lambda snapshot: snapshot.table(columns=identity))
     distinct = table.group_by(identity).aggregate([]).num_rows
     return dg.AssetCheckResult(
         passed=distinct == table.num_rows,
@@ -214,7 +194,7 @@ def results_are_plausible(platform: PlatformResource) -> dg.AssetCheckResult:
     """Fail when a value is negative, an error rate above 1, or percentiles are out of order; names the rows."""
     problems = [
         f"{row['run_id']} at {row['concurrency']}: {problem}"
-        for row in read_whole(platform.open().store, lambda snapshot: snapshot.rows())
+        for row in platform.open().store.snapshot().read(lambda snapshot: snapshot.rows())
         for problem in plausibility_problems(row)
     ]
     shown = "\n".join(f"- {problem}" for problem in problems[:20]) or "none"

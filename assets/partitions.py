@@ -24,7 +24,8 @@ def wanted_keys(platform: Platform) -> dict[str, list[str]]:
     others = [key for key in known if key not in set(runnable)]
     families = {configuration.model_family for configuration in known.values()}
     families |= {model.family for model in platform.catalog.models.values()}
-    stored = platform.store.snapshot().table(columns=["model_family"]).column("model_family").unique().to_pylist()
+    table = platform.store.snapshot().read(lambda snapshot: snapshot.table(columns=["model_family"]))
+    stored = table.column("model_family").unique().to_pylist()
     return {
         "configuration": [*runnable, *others],
         "model_family": sorted(families | {family for family in stored if family}),

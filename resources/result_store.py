@@ -16,9 +16,9 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlcc_dagster.core.exceptions import InvalidInput, MlccError
 from mlcc_dagster.core.records import COLUMN_NAMES, COLUMNS, partition_path, row_problems
@@ -26,6 +26,8 @@ from mlcc_dagster.core.records import COLUMN_NAMES, COLUMNS, partition_path, row
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow import dataset as pds
+
+Read = TypeVar("Read")
 
 _LOGGER = logging.getLogger(__name__)
 _RUN_FILE = re.compile(r"run-(?P<run_id>[A-Za-z0-9][A-Za-z0-9_.-]*)\.parquet")
@@ -109,6 +111,30 @@ class Snapshot:
             return pa.concat_tables(part.select(names) for part in parts or [arrow_schema().empty_table()])
         except (pa.ArrowException, OSError) as error:
             raise self.damage(error) from error
+
+    def read(self, reading: Callable[["Snapshot"], Read]) -> Read:
+        """Read this snapshot, once more without the files that turn out damaged behind a sound footer.
+
+        Every command and every launched run is a new process that has found no damage yet; without the second look one
+        bad file would stop them all. Raises `DamagedResults` where leaving files out does not help.
+        """
+        try:
+            return reading(self)
+        except DamagedResults:
+            return reading(self.without_damaged())
+
+    def without_damaged(self) -> "Snapshot":
+        """Return this snapshot less the files that were found damaged meanwhile, which `skipped` then names."""
+        looks = {path: _CHECKED[key] for path, key in self._keys.items()}
+        sound = tuple(path for path in self.files if looks[path].why_not is None)
+        found = tuple((path, why) for path in self.files if (why := looks[path].why_not) is not None)
+        return replace(
+            self,
+            files=sound,
+            version=_version(self.root, sound),
+            skipped=tuple(sorted((*self.skipped, *found))),
+            older=tuple(path for path in self.older if path in set(sound)),
+        )
 
     def rows(self, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Read the files into rows, absent values none. Raises as `table` does."""
@@ -197,11 +223,19 @@ class ResultStore:
             else:
                 skipped.append((path, look.why_not))
         older = tuple(path for path in files if not _CHECKED[keys[path]].complete)
-        names = json.dumps([path.relative_to(self.root).as_posix() for path in files])
-        version = hashlib.sha256(names.encode()).hexdigest()[:16]
         return Snapshot(
-            root=self.root, files=tuple(files), version=version, skipped=tuple(skipped), older=older, _keys=keys
+            root=self.root,
+            files=tuple(files),
+            version=_version(self.root, files),
+            skipped=tuple(skipped),
+            older=older,
+            _keys=keys,
         )
+
+
+def _version(root: Path, files: Sequence[Path]) -> str:
+    names = json.dumps([path.relative_to(root).as_posix() for path in files])
+    return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 
 def check_rows(run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -50,6 +50,12 @@ def read_settings(path: Path) -> Settings:
     if path.exists():
         try:
             document = yaml.safe_load(path.read_text("utf-8")) or {}
+        except OSError as error:
+            raise InvalidInput(
+                str(path), [f"cannot be read ({error.strerror}); it must be a file of settings"]
+            ) from error
+        except UnicodeDecodeError as error:
+            raise InvalidInput(str(path), [f"is not UTF-8 text (byte {error.start}); save it as UTF-8"]) from error
         except yaml.YAMLError as error:
             raise InvalidInput(str(path), [f"not readable as YAML ({str(error).splitlines()[0]})"]) from error
     if not isinstance(document, dict):

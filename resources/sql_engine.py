@@ -73,12 +73,13 @@ class SqlEngine:
         `tensor_parallel_degree`) and the partition keys `model`, `instance`, `target`. Raises `SqlError` for anything
         but one SELECT, for unknown names, for what translation cannot keep, and when a limit is reached.
         """
+        translated = translate(checked(sql))
+        return self.store.snapshot().read(lambda snapshot: self._answer(sql, translated, snapshot))
+
+    def _answer(self, sql: str, translated: str, snapshot: Snapshot) -> "pa.Table":
         import duckdb
         import pyarrow as pa
 
-        tree = checked(sql)
-        translated = translate(tree)
-        snapshot = self.store.snapshot()
         with self._connection(snapshot) as connection:
             ran_out = threading.Event()
 

@@ -76,7 +76,7 @@ class Survey:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """The evidence of all rows: the six dimensions, status, time, run and failure."""
-        return self.snapshot.rows(columns=EVIDENCE_COLUMNS)
+        return self.snapshot.read(lambda snapshot: snapshot.rows(columns=EVIDENCE_COLUMNS))
 
     def measurements(self, family: str) -> list[dict[str, Any]]:
         """The completed rows of one model family that this executor measured, with what a plot of performance needs."""
@@ -84,7 +84,7 @@ class Survey:
 
     @cached_property
     def _measured(self) -> list[dict[str, Any]]:
-        rows = self.snapshot.rows(columns=MEASURED_COLUMNS)
+        rows = self.snapshot.read(lambda snapshot: snapshot.rows(columns=MEASURED_COLUMNS))
         kept = {"status": "completed", "executor": self.executor.name}
         return [row for row in rows if row["concurrency"] and all(row[name] == value for name, value in kept.items())]
 

@@ -6,6 +6,7 @@ costs little more than typer itself.
 """
 
 import errno
+import logging
 import os
 import re
 import sys
@@ -64,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     error and never a traceback; a defect of ours shows one, since only that helps to mend it.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # The store logs each file that it leaves out; a command says that once, in its own words (`opening.warn_of_skipped`).
+    store_log = logging.getLogger("resources.result_store")
+    level = store_log.level
+    store_log.setLevel(logging.ERROR)
     try:
         code = app(words, prog_name="mlcc", standalone_mode=False) or 0
         # What is still buffered may meet a reader (head, less) that went away; at exit nobody could catch that.
@@ -74,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         sentence, code = explained(error, words)
         sys.stderr.write(f"mlcc: {sentence}\n")
+    finally:
+        store_log.setLevel(level)
     sys.exit(code)
 
 

@@ -145,17 +145,12 @@ def gaps(
 
 def take_survey(executor: str | None) -> "Survey":
     """Look at the store of the command's home, warning of every file that had to be left out."""
-    from mlcc_dagster.cli.opening import open_platform, warn_of_skipped, without_damaged
+    from mlcc_dagster.cli.opening import open_platform, warn_of_skipped
     from resources.survey import Survey
 
     platform = open_platform(executor, to_read=True)
-
-    def look() -> Survey:
-        survey = Survey.take(platform.store, platform.catalog, platform.executor)
-        _ = survey.rows  # reads the files: damage behind a sound footer shows only now
-        return survey
-
-    survey = without_damaged(look)
+    survey = Survey.take(platform.store, platform.catalog, platform.executor)
+    _ = survey.rows  # reads the files: damage behind a sound footer shows only now
     warn_of_skipped(platform)
     return survey
 
@@ -170,7 +165,7 @@ def sql(
     One SELECT over mlcc_ci.benchmark_results; it can reach no other table, no file and no network.
     """
     from mlcc_dagster.cli import console
-    from mlcc_dagster.cli.opening import open_platform, warn_of_skipped, without_damaged
+    from mlcc_dagster.cli.opening import open_platform, warn_of_skipped
     from mlcc_dagster.core.exceptions import UsageError
     from resources.sql_engine import SqlEngine, checked
 
@@ -181,7 +176,7 @@ def sql(
     platform = open_platform(to_read=True)
     settings = platform.home.settings
     engine = SqlEngine(platform.store, seconds=settings.sql_seconds, memory_mb=settings.sql_memory_mb)
-    table = without_damaged(lambda: engine.query(query))
+    table = engine.query(query)
     warn_of_skipped(platform)
     columns = table.column_names
     # Not one mapping per row: two columns may have one name.

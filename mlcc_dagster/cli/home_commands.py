@@ -24,13 +24,13 @@ def init(json: Annotated[bool, typer.Option("--json", help="Print one JSON docum
     """
     from mlcc_dagster.cli import console
     from mlcc_dagster.cli.instance import open_instance
-    from mlcc_dagster.cli.opening import open_platform, warn_of_skipped, without_damaged
+    from mlcc_dagster.cli.opening import open_platform, warn_of_skipped
 
     platform = open_platform()
     with open_instance(platform.home) as instance:
         from assets.partitions import add_missing_keys
 
-        added = without_damaged(lambda: add_missing_keys(platform, instance))
+        added = add_missing_keys(platform, instance)
         keys = len(instance.get_dynamic_partitions("configuration"))
     warn_of_skipped(platform)
     if json:
@@ -55,7 +55,7 @@ def ui(
 
     from mlcc_dagster.cli import console
     from mlcc_dagster.cli.instance import open_instance
-    from mlcc_dagster.cli.opening import open_platform, warn_of_skipped, without_damaged
+    from mlcc_dagster.cli.opening import open_platform, warn_of_skipped
     from mlcc_dagster.core.exceptions import UsageError
 
     if not 0 < port < 65536:
@@ -73,7 +73,7 @@ def ui(
     with open_instance(platform.home) as instance:
         from assets.partitions import add_missing_keys
 
-        without_damaged(lambda: add_missing_keys(platform, instance))
+        add_missing_keys(platform, instance)
     warn_of_skipped(platform)
     console.say(f"Dagster UI of {platform.home.root}: http://{host}:{port} in some seconds (Ctrl-C ends it)")
     sys.stdout.flush()

@@ -1,20 +1,13 @@
 """The home that a command works on: which one it is, opened only when the request is known to be sound.
 
-Belongs here: what is checked before anything is made, and reading a store that has damaged files. Not here: opening itself
+Belongs here: what is checked before anything is made, and naming the files of a store that do not count. Not here: opening itself
 (`resources.platform`).
 """
-
-import logging
-from collections.abc import Callable
-from typing import TypeVar
 
 from mlcc_dagster.cli import console
 from mlcc_dagster.core.exceptions import UsageError
 from resources.home import Home
 from resources.platform import EXECUTORS, Platform
-from resources.result_store import DamagedResults
-
-_Answer = TypeVar("_Answer")
 
 
 def executor_name(executor: str | None, home: Home) -> str:
@@ -47,25 +40,7 @@ def open_platform(executor: str | None = None, *, to_read: bool = False) -> Plat
     return platform
 
 
-def without_damaged(read: Callable[[], _Answer]) -> _Answer:
-    """Read the store; where that finds damaged files, read once more: the next snapshot leaves them out and names them.
-
-    The store's own log lines on what it leaves out are held back: the caller says it once, in the command's words. Raises
-    `DamagedResults` where reading again does not help.
-    """
-    logger = logging.getLogger("resources.result_store")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        try:
-            return read()
-        except DamagedResults:
-            return read()
-    finally:
-        logger.setLevel(level)
-
-
 def warn_of_skipped(platform: Platform) -> None:
     """Name every file in the store that does not count, on standard error."""
-    for path, why in without_damaged(platform.store.snapshot).skipped:
+    for path, why in platform.store.snapshot().skipped:
         console.warn(f"{path} was left out ({why}); move it away or restore it")

@@ -53,6 +53,13 @@ class ProgressView:
         if self._bar is not None:
             self._bar.stop()
 
+    def expect(self, target: Named) -> None:
+        """Add a target that was not known at the start: its lines then carry its name."""
+        self._targets[target.config_id] = target
+        self._width = max(self._width, len(target.name))
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=len(self._targets))
+
     def note(self, text: str, *, once: bool = False) -> None:
         """Print one line beside the bar; with `once` only the first time."""
         if not self._shown or (once and text in self._notes):

@@ -31,10 +31,10 @@ def path_prove(
     from datetime import UTC, datetime
 
     from mlcc_dagster.cli import console
+    from mlcc_dagster.cli.opening import open_platform
     from mlcc_dagster.cli.proving import run_execution
     from mlcc_dagster.core.exceptions import InvalidInput
     from mlcc_dagster.core.planning import strategy_named
-    from resources.platform import Platform
     from resources.prover import Execution, make_plan
     from resources.survey import Survey
 
@@ -46,7 +46,7 @@ def path_prove(
     if problems:
         raise InvalidInput("the request", problems)
     strategy_named(strategy)
-    platform = Platform.open(executor=executor)
+    platform = open_platform(executor, to_read=dry_run)
     execution = Execution.of_moment(datetime.now(UTC), max_proves=max_proves, max_usd=max_cost, strategy=strategy)
     if not dry_run:
         report = run_execution(platform, execution, verbose=verbose, show=not json)

@@ -84,8 +84,8 @@ class ProofReport:
                 console.say(f"{proof.pick.candidate.configuration}: {attempt.reason}")
         was, now = self.before.proven_share, self.after.proven_share
         console.say(
-            f"{len(rows)} gaps tried | proven {was[0]}/{was[1]} = {percent_text(was)} before, {now[0]}/{now[1]} = "
-            f"{percent_text(now)} after | {self.spent_usd:.4f} USD | {self.ended_by.replace('_', ' ')}"
+            f"{console.counted(len(rows), 'gap')} tried | proven {was[0]}/{was[1]} = {percent_text(was)} before, "
+            f"{now[0]}/{now[1]} = {percent_text(now)} after | {self.spent_usd:.4f} USD | {self.ended_by.replace('_', ' ')}"
         )
         if self.interrupted:
             console.say("interrupted: the unfinished run was cleaned and its money given back")
@@ -122,6 +122,7 @@ def run_execution(platform: Platform, execution: Execution, *, verbose: bool = F
                 candidate = proof.pick.candidate
                 view.note(f"{candidate.configuration}: {proof.pick.why}")
                 target = Target(candidate.config_id, str(candidate.configuration), candidate.configuration)
+                view.expect(target)
                 end = runs.lifecycle(
                     target, round_id=execution.name, tier=None, run_type="path_prove", reservation=proof.run_key
                 )

@@ -91,6 +91,8 @@ def estimate(platform: Platform, targets: Sequence[Target], tier: str | None) ->
         f"{len(runnable)} of {len(targets)} configurations run here, about {max(total / 60, 0.1):.1f} min and {usd:.2f} USD "
         f"({len(known)} learned from past runs)"
     )
+    if not runnable:
+        sentence = f"none of {len(targets)} configurations runs here"
     if declared is not None:
         sentence += f"; the tier's ceiling is {declared.cost_ceiling_usd:.0f} USD"
     return Forecast(seconds, usd, len(known), len(runnable), sentence, tuple(targets))

@@ -58,7 +58,11 @@ Strategy = Callable[[Sequence[Candidate]], list[tuple[Candidate, str]]]
 def by_neighbours(candidates: Sequence[Candidate]) -> list[tuple[Candidate, str]]:
     """Order as the gap list does: most proven neighbours first, ties as they come."""
     ordered = sorted(candidates, key=lambda candidate: -candidate.gap.neighbours)
-    return [(c, f"{c.gap.neighbours} proven neighbours, {c.gap.reason.value}") for c in ordered]
+    return [(c, f"{_neighbours(c.gap.neighbours)}, {c.gap.reason.value}") for c in ordered]
+
+
+def _neighbours(count: int) -> str:
+    return "1 proven neighbour" if count == 1 else f"{count} proven neighbours"
 
 
 STRATEGIES: Mapping[str, Strategy] = MappingProxyType({"neighbours": by_neighbours})

@@ -8,7 +8,6 @@ import pyarrow.parquet as pq
 import pytest
 from scripted_runs import Graph, fails
 
-from assets.coverage import read_whole
 from mlcc_dagster.core.configuration import DIMENSIONS
 from mlcc_dagster.core.outcome import Outcome
 from mlcc_dagster.core.stages import Stage
@@ -209,5 +208,5 @@ def test_damage_that_does_not_go_away_is_raised(graph: Graph) -> None:
         raise DamagedResults("it could not be read; try again")
 
     with pytest.raises(DamagedResults):
-        read_whole(graph.platform.store, read)
+        graph.platform.store.snapshot().read(read)
     assert len(looks) == 2

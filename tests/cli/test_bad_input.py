@@ -223,6 +223,28 @@ def test_settings_of_another_form_are_one_mistake(text: str, said: str, mlcc: Ca
     assert list(files_below(home)) == ["settings.yaml"]
 
 
+def test_settings_that_are_no_text_are_one_sentence(mlcc: Call, home: Path):
+    home.mkdir()
+    (home / "settings.yaml").write_bytes("executor: caf\u00e9".encode("latin-1"))
+    answer = mlcc("gaps")
+    assert (answer.code, answer.out) == (2, "")
+    assert "is not UTF-8 text (byte 13); save it as UTF-8" in answer.err
+
+
+def test_a_folder_in_the_place_of_the_settings_is_one_sentence(mlcc: Call, home: Path):
+    (home / "settings.yaml").mkdir(parents=True)
+    answer = mlcc("gaps")
+    assert (answer.code, answer.out) == (2, "")
+    assert "must be a file of settings" in answer.err
+
+
+def test_an_unknown_executor_makes_no_home(mlcc: Call, home: Path):
+    answer = mlcc("path-prove", "--executor", "nope")
+    assert (answer.code, answer.out) == (2, "")
+    assert "unknown executor 'nope'; use one of" in answer.err
+    assert not home.exists()
+
+
 @pytest.mark.parametrize("command", [*READERS, "run --tier local --dry-run", "sql SELECT+1"])
 def test_a_newer_database_is_refused_and_left_as_it_is(command: str, mlcc: Call, home: Path):
     home.mkdir()

@@ -12,7 +12,7 @@ import pytest
 
 from mlcc_dagster.core.exceptions import UsageError
 from mlcc_dagster.core.records import COLUMN_NAMES
-from resources.result_store import DamagedResults, ResultStore, arrow_schema
+from resources.result_store import ResultStore, arrow_schema
 from resources.sql_engine import SqlEngine, SqlError, checked, translate
 
 ROOT = Path(__file__).parents[2]
@@ -201,15 +201,17 @@ def test_files_of_existing_installations_are_answered_beside_ours(engine: SqlEng
     ]
 
 
-def test_a_damaged_file_is_named_and_left_out_from_then_on(engine: SqlEngine, store: ResultStore):
+def test_a_file_damaged_inside_is_left_out_at_once_and_named_by_the_next_snapshot(
+    engine: SqlEngine, store: ResultStore
+):
     bad = store.snapshot().files[0]
     column = pq.ParquetFile(bad).metadata.row_group(0).column(COLUMN_NAMES.index("run_timestamp"))
     content = bytearray(bad.read_bytes())
     for offset in range(column.data_page_offset, column.data_page_offset + column.total_compressed_size):
         content[offset] ^= 0xFF
     bad.write_bytes(content)
-    with pytest.raises(DamagedResults, match=bad.name):
-        engine.query("SELECT run_timestamp FROM benchmark_results")
+    assert values(engine, "SELECT count(run_timestamp) FROM benchmark_results") == [(2,)]
+    assert [path for path, _ in store.snapshot().skipped] == [bad]
     assert values(engine, "SELECT count(run_timestamp) FROM benchmark_results") == [(2,)]
 
 
