@@ -30,9 +30,9 @@ run: setup ## Prove the local tier on this machine, fill the best gaps, and show
 	@$(BIN)/mlcc gaps
 	@$(BIN)/mlcc path-prove
 	@$(BIN)/mlcc coverage
-	@$(BIN)/mlcc sql "SELECT model_family, quantization, instance_type, concurrency, round(request_throughput_rps, 1) AS rps, \
-	  round(ttft_p50_ms, 1) AS ttft_p50_ms, round(e2e_latency_p99_ms, 1) AS p99_ms FROM mlcc_ci.benchmark_results \
-	  WHERE status = 'completed' ORDER BY rps DESC LIMIT 8"
+	@$(BIN)/mlcc sql "SELECT model_family, deployment_config, quantization, instance_type, round(max(request_throughput_rps), 1) AS best_rps, \
+	  round(min(ttft_p50_ms), 1) AS ttft_p50_ms, round(min(itl_p50_ms), 1) AS itl_p50_ms, round(max(e2e_latency_p99_ms), 1) AS p99_ms \
+	  FROM mlcc_ci.benchmark_results WHERE status = 'completed' GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
 	@echo "open the Dagster UI with: make ui"
 
 test: setup ## Run every check: lint, types, import floors, docs, and the tests that take little time.

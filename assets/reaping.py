@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict, dataclass
 
 import dagster as dg
+from dagster._core.launcher import DefaultRunLauncher
 from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from mlcc_dagster.core.outcome import Owner
@@ -94,13 +95,37 @@ def clear(platform: Platform, instance: dg.DagsterInstance) -> Cleared:
     reported = []
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=LIVE)):
         owner = owner_of(run)
-        if owner is None or processes.owner_alive(owner) is not False:
+        gone = process_gone(owner) if owner is not None else worker_gone(instance, run)
+        if gone is None:
             continue
         # Read again now that nobody can change it: it may have ended in order after the list was made.
         run = instance.get_run_by_id(run.run_id)
         if run is None or run.is_finished:
             continue
-        message = f"Its process ({owner.host}:{owner.pid}) is gone; what it left was cleaned."
-        instance.report_run_failed(run, message)
+        instance.report_run_failed(run, f"Its process ({gone}) is gone; what it left was cleaned.")
         reported.append(run.run_id)
     return Cleared(reaped=reaped, abandoned=tuple(abandoned), reported=tuple(reported))
+
+
+def process_gone(owner: Owner) -> str | None:
+    """Return the owner of a run as `host:pid` where its process is certainly dead, none where it lives or cannot be
+    looked at from here."""
+    return f"{owner.host}:{owner.pid}" if processes.owner_alive(owner) is False else None
+
+
+def worker_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    """Return the worker of a launched run that has no owner yet as `pid N`, where it is certainly dead; else none.
+
+    Dagster's default launcher starts workers on its own machine, which report their pid as their first event and are
+    watched by nobody: one that is killed before its claim would stay `STARTED` for ever. A pid that another, later
+    process has now is a dead worker too.
+    """
+    if not isinstance(instance.run_launcher, DefaultRunLauncher):
+        return None
+    for entry in reversed(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)):
+        text = entry.get_dagster_event().engine_event_data.metadata.get("pid")
+        if text is not None and str(text.value).isdecimal():
+            pid = int(str(text.value))
+            began = processes.began_at(pid)
+            return None if began is not None and began <= entry.timestamp else f"pid {pid}"
+    return None

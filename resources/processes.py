@@ -89,6 +89,17 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0].decode("ascii") in _DEAD_STATES else int(fields[19])
 
 
+def began_at(pid: int) -> float | None:
+    """Return when a living pid began, in Unix seconds; none where it is dead, a zombie or never was."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.Error:
+        return None
+
+
 def identify(pid: int) -> ProcessIdentity | None:
     """Return the identity of a living pid, or none."""
     ticks = start_ticks(pid)
@@ -262,12 +273,5 @@ def _start_environment(pid: int) -> Mapping[str, str]:
 
 
 def _psutil_ticks(pid: int) -> int | None:
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        return int(process.create_time() * 1000)
-    except psutil.Error:
-        return None
+    began = began_at(pid)
+    return None if began is None else int(began * 1000)

@@ -96,4 +96,7 @@ class ProgressView:
             target = self._targets.get(event.config_id)
             if target is not None and target.expected_failure is not None:
                 sentence += f" (its entry expects {target.expected_failure})"
-        return f"{mark:8}{self._name(event.config_id):{self._width}} {seconds:6.1f} s  {sentence}"
+        name = self._name(event.config_id)
+        # a gap has no other name than its configuration
+        told = "" if sentence == name else f"  {sentence}"
+        return f"{mark:8}{name:{self._width}} {seconds:6.1f} s{told}"

@@ -1,9 +1,16 @@
 """Reporting dead runs to Dagster: exactly those, and never one that ended in order."""
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.events import EngineEventData
 from scripted_runs import Graph
 
 from assets.reaping import clear, owner_of, owner_tag
@@ -58,6 +65,50 @@ def test_a_run_on_another_host_is_not_taken_for_dead(graph: Graph) -> None:
     owner = replace(processes.this_process(run.run_id), host="another-host", pid=1)
     graph.instance.add_run_tags(run.run_id, owner_tag(owner))
     assert clear(graph.platform, graph.instance).nothing
+
+
+def dead_pid() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        return process.pid
+
+
+@pytest.mark.parametrize(
+    ("pid", "after_seconds", "reported"),
+    [
+        pytest.param(os.getpid, 0.0, False, id="a living worker is left alone"),
+        pytest.param(dead_pid, 0.0, True, id="a worker that was killed before its claim"),
+        pytest.param(os.getpid, -86_400.0, True, id="its pid is a later process's now"),
+    ],
+)
+def test_a_launched_run_without_owner_is_told_by_its_worker(
+    tmp_path: Path, pid: Callable[[], int], after_seconds: float, reported: bool
+) -> None:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        graph = Graph.over(tmp_path / "home", instance=instance)
+        run = run_of(graph)
+        data = EngineEventData.in_process(pid())
+        event = dg.DagsterEvent("ENGINE_EVENT", run.job_name, event_specific_data=data)
+        entry = dg.EventLogEntry(
+            error_info=None,
+            level=10,
+            user_message="",
+            run_id=run.run_id,
+            timestamp=time.time() + after_seconds,
+            job_name=run.job_name,
+            dagster_event=event,
+        )
+        instance.handle_new_event(entry)
+        assert clear(graph.platform, instance).reported == ((run.run_id,) if reported else ())
+        found = instance.get_run_by_id(run.run_id)
+        assert found is not None
+        assert found.is_finished is reported
+
+
+def test_a_launched_run_whose_worker_has_not_said_anything_yet_is_left_alone(tmp_path: Path) -> None:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        graph = Graph.over(tmp_path / "home", instance=instance)
+        run_of(graph)
+        assert clear(graph.platform, instance).nothing
 
 
 def test_what_was_done_is_told_in_sentences(graph: Graph) -> None:
