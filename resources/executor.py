@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from catalog.model import Instance
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import StageFailed
@@ -71,6 +72,11 @@ class Executor(Protocol):
 
     def can_run(self, configuration: Configuration) -> str | None:
         """Say in one clause why this executor cannot run the configuration, or none when it can. No I/O."""
+        ...
+
+    def reaches(self, instance: Instance) -> bool:
+        """Whether it can run anything at all on an instance type: the universe of what it can prove is cut to these
+        first. No I/O."""
         ...
 
     def perform(self, request: StageRequest) -> Mapping[str, Any]:

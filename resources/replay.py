@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, TextIO
 
 from catalog.loader import load_catalog
-from catalog.model import Catalog
+from catalog.model import Catalog, Instance
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import StageFailed, UsageError
@@ -69,6 +69,10 @@ class ReplayExecutor:
         if configuration.deployment_config not in self._catalog.deployment_configs:
             return f"the catalog has no deployment configuration {configuration.deployment_config}"
         return self._outcomes.refusal(configuration)
+
+    def reaches(self, instance: Instance) -> bool:
+        """See `Executor.reaches`: outcomes are played for every instance."""
+        return True
 
     def perform(self, request: StageRequest) -> Mapping[str, Any]:
         """Play one stage at once. `virtual_seconds` is always among its outputs."""

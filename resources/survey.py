@@ -96,7 +96,7 @@ class Survey:
     @cached_property
     def possible(self) -> tuple[Vector, ...]:
         """The vectors that the catalog's constraints admit and the executor can run."""
-        return possible_vectors(self.catalog, self.executor.can_run)
+        return possible_vectors(self.catalog, self.executor.can_run, reaches=self.executor.reaches)
 
     @cached_property
     def coverage(self) -> Coverage:

@@ -7,7 +7,7 @@ declared constraints, and "from a gap to something that runs": the smallest mode
 admit, golden path first; the cheapest instance of the family with enough GPUs.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -134,13 +134,25 @@ def resolve(vector: Vector, catalog: Catalog, can_run: CanRun) -> Configuration 
     return Unresolved(f"no instance of family {family} has a price; enter usd_per_hour for one in instances.yaml")
 
 
-def possible_vectors(catalog: Catalog, can_run: CanRun) -> tuple[Vector, ...]:
+Reaches = Callable[[Instance], bool]
+"""An executor's `reaches`: whether it can run anything at all on an instance type."""
+
+
+def possible_vectors(
+    catalog: Catalog, can_run: CanRun, *, reaches: Reaches = lambda instance: True
+) -> tuple[Vector, ...]:
     """Return the catalog universe: every vector that the constraints admit and the executor can run, in catalog order.
 
-    Partial choices that are refuted already are not multiplied out.
+    Partial choices that are refuted already, and families of which the executor reaches no instance, are not multiplied
+    out.
     """
+    families = [
+        family for family, instances in catalog.instances_by_family.items() if any(reaches(each) for each in instances)
+    ]
     return tuple(
-        vector for vector in _open_vectors(catalog) if isinstance(resolve(vector, catalog, can_run), Configuration)
+        vector
+        for vector in _open_vectors(catalog, families)
+        if isinstance(resolve(vector, catalog, can_run), Configuration)
     )
 
 
@@ -161,7 +173,7 @@ def universe_values(catalog: Catalog) -> Mapping[str, tuple[str, ...]]:
     return MappingProxyType({dimension: values[dimension] for dimension in DIMENSIONS})
 
 
-def _open_vectors(catalog: Catalog) -> Iterator[Vector]:
+def _open_vectors(catalog: Catalog, instance_families: Sequence[str]) -> Iterator[Vector]:
     """Yield the vectors of which no part is refuted by itself: server with model, with instance, with quantization."""
     values = universe_values(catalog)
     for config in catalog.deployment_configs.values():
@@ -173,7 +185,7 @@ def _open_vectors(catalog: Catalog) -> Iterator[Vector]:
                 for model in catalog.models_by_family[family]
             )
         ]
-        ways = [way for family in values["instance_family"] for way in _open_ways(catalog, config, family)]
+        ways = [way for family in instance_families for way in _open_ways(catalog, config, family)]
         for family in families:
             for instance_family, quantization, tp_degree, target in ways:
                 yield Vector(config.name, family, instance_family, quantization, tp_degree, target)

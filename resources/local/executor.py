@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any, TextIO
 
+from catalog.model import Instance
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import StageFailed
@@ -60,6 +61,10 @@ class LocalExecutor:
         refusal = kind.refusal(configuration)
         problems = ([] if refusal is None else [refusal]) + problems_of(kind, configuration)
         return "; ".join(problems) or None
+
+    def reaches(self, instance: Instance) -> bool:
+        """See `Executor.reaches`: this machine alone."""
+        return instance.local
 
     def perform(self, request: StageRequest) -> Mapping[str, Any]:
         """Do one stage; see `Executor.perform`."""

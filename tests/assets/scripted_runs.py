@@ -12,6 +12,7 @@ import dagster as dg
 from assets.lifecycle import ROUND_TAG
 from assets.partitions import CONFIGURATIONS, MODEL_FAMILIES, wanted_keys
 from catalog.loader import load_catalog
+from catalog.model import Instance
 from mlcc_dagster.build import build_defs
 from mlcc_dagster.cli.dagster_runs import ListeningPlatform
 from mlcc_dagster.core.configuration import Configuration
@@ -58,6 +59,9 @@ class Scripted:
         self.unclean = unclean
         self.performed: list[tuple[str, Stage]] = []
         self.cleaned: list[str] = []
+
+    def reaches(self, instance: Instance) -> bool:
+        return instance.local
 
     def can_run(self, configuration: Configuration) -> str | None:
         return None if configuration.instance_type.startswith("local.") else "needs a GPU instance"

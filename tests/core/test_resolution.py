@@ -410,3 +410,17 @@ def test_universe_values_cover_the_dimensions_in_order() -> None:
     assert tuple(values) == DIMENSIONS
     assert values["tp_degree"] == ("1", "2", "4", "8")
     assert "other" not in values["model_family"]
+
+
+def test_families_that_the_executor_does_not_reach_are_not_even_tried() -> None:
+    asked: list[str] = []
+
+    def can_run(configuration: Configuration) -> str | None:
+        asked.append(configuration.instance_type)
+        return None if configuration.instance_type.startswith("local.") else "elsewhere"
+
+    everything = possible_vectors(CATALOG, can_run)
+    assert any(not each.startswith("local.") for each in asked)
+    asked.clear()
+    assert possible_vectors(CATALOG, can_run, reaches=lambda instance: instance.local) == everything
+    assert all(each.startswith("local.") for each in asked)

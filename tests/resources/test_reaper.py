@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import pytest
 from filelock import FileLock
 
+from catalog.model import Instance
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import MlccError, StageFailed
@@ -61,6 +62,9 @@ class Sleeps:
         self.die_at = die_at
         self.cleaned: list[str] = []
         self.broken = False
+
+    def reaches(self, instance: Instance) -> bool:
+        return instance.local
 
     def can_run(self, configuration: Configuration) -> str | None:
         return None

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import pytest
 
+from catalog.model import Instance
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import StageFailed
@@ -39,6 +40,9 @@ class Doing:
     ) -> None:
         self._stage = stage
         self._clean = clean
+
+    def reaches(self, instance: Instance) -> bool:
+        return instance.local
 
     def can_run(self, configuration: Configuration) -> str | None:
         return None
