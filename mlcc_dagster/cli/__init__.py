@@ -15,7 +15,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from mlcc_dagster.cli import catalog_commands, evidence_commands, home_commands, prover_commands, run_commands
+from mlcc_dagster.cli import (
+    catalog_commands,
+    classify_commands,
+    evidence_commands,
+    home_commands,
+    prover_commands,
+    run_commands,
+)
 from mlcc_dagster.cli.help_pages import examples, show_help
 
 app = typer.Typer(
@@ -53,6 +60,7 @@ run_commands.add_to(app)
 prover_commands.add_to(app)
 evidence_commands.add_to(app)
 catalog_commands.add_to(app)
+classify_commands.add_to(app)
 
 ENVIRONMENTAL = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 """Refusals of the machine that a person can mend; any other `OSError` that nobody explained is a defect of ours."""

@@ -7,9 +7,9 @@ Two rulesets answer one interface. `compat` keeps the ordered rules of existing 
 substrings, nothing matched is a code bug. `v1`, the default, reads only the window of the failing stage, leaves out
 lines that report no failure (settings, progress, warnings, announced retries, finished checks), matches whole words,
 and takes the last match of the strongest kind: a *cause* (out of memory, quota) outweighs a *symptom* that causes bring
-about (connection refused, a time limit, a crashed script), and a *hint* is any line that calls itself an error: it
-decides nothing but tells a person where to look. Nothing matched, or hints only, is `unknown`, which is never
-unfeasible.
+about (connection refused, a time limit, a check that failed), that outweighs what a program *raised*, that a *report* that
+something else failed, and a *hint* is any line that calls itself an error: it decides nothing but tells a person where
+to look. Nothing matched, or hints only, is `unknown`, which is never unfeasible.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,16 +20,22 @@ from typing import Protocol
 
 from mlcc_dagster.core.exceptions import UsageError
 from mlcc_dagster.core.failure_rules import (
+    CHAIN_HEAD,
+    CHAIN_LINK,
     COMPAT_RULES,
     COMPAT_STAGE_RULES,
     DECORATION,
+    LOCATED,
     NOISE,
     RULES,
+    STACK_FRAME,
     STAGE_MARKER,
+    STEMS,
     STEP_END,
     Rule,
     Strength,
 )
+from mlcc_dagster.core.stages import SPELLINGS, Stage
 
 
 @dataclass(frozen=True)
@@ -204,37 +210,86 @@ class FirstVersion:
     name: str = "v1"
 
     def classify(self, stage: str, log: str) -> Classification:
-        """Read a log; with no match it is `unknown` without a line."""
-        found: tuple[Rule, str] | None = None
-        for line in reversed(window(stage, log)):
-            rule = deciding_rule(line, above=found[0].strength if found else 0)
-            if rule is not None:
-                found = (rule, line.strip())
-                if rule.strength is Strength.CAUSE:
-                    break
+        """Read a log; an empty stage is detected from it, and with no match it is `unknown` without a line."""
+        named = stage or marked_stage(log)
+        lines = window(named, log)
+        found = _strongest(lines, _rules_for(lines))
         if found is None:
-            return Classification(stage, "unknown", CATEGORIES["unknown"].retryable, None, f"{self.name}/none@1")
-        rule, line = found
+            return Classification(
+                named or "unknown", "unknown", CATEGORIES["unknown"].retryable, None, f"{self.name}/none@1"
+            )
+        rule, index = found
+        line = lines[message_head(lines, index)].strip()
+        # A log without markers: what the deciding line is about is the only honest evidence, since words such as
+        # "build" or "test" stand in every log.
+        named = named or Compat().detect_stage(line)
         name = f"{self.name}/{rule.id}@{rule.version}"
-        return Classification(stage, rule.category, CATEGORIES[rule.category].retryable, line, name)
+        return Classification(named, rule.category, CATEGORIES[rule.category].retryable, line, name)
+
+
+def _rules_for(lines: Sequence[str]) -> Sequence[Rule]:
+    """Return the rules that hold in a log: all but those that need company which is not there."""
+    text = "\n".join(lines)
+    return [rule for rule in RULES if rule.company is None or rule.company.search(text)]
+
+
+def _strongest(lines: Sequence[str], rules: Sequence[Rule]) -> tuple[Rule, int] | None:
+    """Return the rule that decides a log and the index of its line: the last match of the strongest kind."""
+    found: tuple[Rule, int] | None = None
+    for index in range(len(lines) - 1, -1, -1):
+        rule = deciding_rule(lines[index], rules=rules)
+        if rule is not None:
+            found = (rule, index)
+            if rule.strength is Strength.CAUSE:
+                break
+            rules = [stronger for stronger in rules if stronger.strength > rule.strength]
+    return found
+
+
+LINE_LENGTH = 2000
+"""Characters of a line that are read: what failed is said at its beginning, and a page of JSON in one line must not hold
+up the reading."""
 
 
 def bare(line: str) -> str:
-    """Return a line without colour, byte order mark and time before it: what rules and noise are matched on."""
+    """Return the beginning of a line without colour, byte order mark and time before it: what rules and noise are
+    matched on."""
+    line = line[:LINE_LENGTH]
     previous = None
     while previous != line:
         previous, line = line, DECORATION.sub("", line)
     return line.rstrip()
 
 
-def deciding_rule(line: str, *, above: int = 0) -> Rule | None:
-    """Return the strongest rule that matches a line, the earlier of equals, considering those stronger than `above`;
-    none for noise."""
+def deciding_rule(line: str, *, rules: Sequence[Rule] = RULES) -> Rule | None:
+    """Return the strongest of `rules` that matches a line, the earlier of equals; none for noise."""
     text = bare(line)
-    matching = [rule for rule in RULES if rule.strength > above and rule.pattern.search(text)]
-    if not matching or any(pattern.search(text) for pattern in NOISE):
+    small = text.lower()
+    if not any(stem in small for stem in STEMS) and not LOCATED.search(text):
         return None
-    return max(matching, key=lambda rule: rule.strength)
+    if any(pattern.search(text) for pattern in NOISE):
+        return None
+    matching = [rule for rule in rules if rule.pattern.search(text)]
+    return max(matching, key=lambda rule: rule.strength, default=None)
+
+
+def message_head(lines: Sequence[str], index: int) -> int:
+    """Return the index of the line that begins the message which the line at `index` belongs to.
+
+    An error that is printed with its chain of causes ("Caused by:" and what is indented below) is one message: its
+    strongest link decides the category, its first line says what failed. A stack trace is none: there the line itself
+    stands.
+    """
+    linked = False
+    for at in range(index, -1, -1):
+        text = bare(lines[at])
+        if CHAIN_LINK.match(text):
+            linked = True
+        elif STACK_FRAME.match(text):
+            return index
+        elif CHAIN_HEAD.match(text):
+            return at if linked and deciding_rule(text) is not None else index
+    return index
 
 
 def window(stage: str, log: str) -> Sequence[str]:
@@ -242,31 +297,55 @@ def window(stage: str, log: str) -> Sequence[str]:
     runner ended the failing step; the whole log where it has no markers."""
     lines = log.splitlines()
     begin, end = 0, len(lines)
-    spelled = stage.replace("_", "-")
-    markers = [(index, _marked_stage(line)) for index, line in enumerate(lines)]
-    own = [index for index, name in markers if name == spelled]
+    markers = [(index, name) for index, line in enumerate(lines) if (name := _marker(line)) is not None]
+    own = [index for index, name in markers if stage in _stages_of(name)]
     if own:
         begin = own[-1]
-        end = next((index for index, name in markers if index > begin and name not in (None, spelled)), end)
+        end = next((index for index, name in markers if index > begin and stage not in _stages_of(name)), end)
     step_end = next((i for i in range(begin, end) if STEP_END.search(lines[i])), None)
     return lines[begin : end if step_end is None else step_end + 1]
 
 
-def _marked_stage(line: str) -> str | None:
+def marked_stage(log: str) -> str:
+    """Return the stage that the markers of a log say it failed in: the last one marked, `clean` (which runs after every
+    failure) only where it is alone; the empty text for a log without markers."""
+    marked = [
+        stage.value
+        for line in log.splitlines()
+        if (name := _marker(line)) is not None and name in SPELLINGS
+        for stage in SPELLINGS[name]
+    ]
+    before = [stage for stage in marked if stage != Stage.CLEAN]
+    return (before or marked or [""])[-1]
+
+
+def _marker(line: str) -> str | None:
     if len(line) > 200:
         return None
     match = STAGE_MARKER.match(bare(line))
-    return (match["named"] or match["script"]).lower().replace("_", "-") if match else None
+    return (match["named"] or match["script"]).lower() if match else None
+
+
+def _stages_of(name: str) -> Sequence[str]:
+    """Return the stages that a marker stands for; one that names none of ours (`install`) stands for itself."""
+    return SPELLINGS.get(name, (name,))
 
 
 RULESETS: Mapping[str, Ruleset] = MappingProxyType({ruleset.name: ruleset for ruleset in (Compat(), FirstVersion())})
 """Rulesets by name."""
 
 
-def classify(stage: str, log: str, ruleset: str = "v1") -> Classification:
-    """Classify the full log of a failing stage by a named ruleset. Raises `UsageError` naming the known rulesets."""
+def ruleset_named(name: str) -> Ruleset:
+    """Return the ruleset of that name. Raises `UsageError` naming the known ones."""
     try:
-        reader = RULESETS[ruleset]
+        return RULESETS[name]
     except KeyError:
-        raise UsageError(f"unknown ruleset '{ruleset}'; use one of {', '.join(RULESETS)}") from None
-    return reader.classify(stage, log)
+        raise UsageError(f"unknown ruleset '{name}'; use one of {', '.join(RULESETS)}") from None
+
+
+def classify(stage: str, log: str, ruleset: str = "v1") -> Classification:
+    """Classify the full log of a failing stage by a named ruleset; an empty `stage` is detected from the log.
+
+    Raises `UsageError` naming the known rulesets.
+    """
+    return ruleset_named(ruleset).classify(stage, log)
