@@ -5,7 +5,7 @@ types, their normalisation and their text forms. Not here: the id (`identity.py`
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
@@ -58,6 +58,11 @@ def text_value(value: Any) -> str:
         return str(int(value))
     text = str(value)
     return text[:-2] if re.fullmatch(r"-?\d+\.0", text) else text
+
+
+def reading_order(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the values of a dimension as a person expects them: numbers by size, then texts."""
+    return tuple(sorted(values, key=lambda text: (not text.isdecimal(), int(text) if text.isdecimal() else 0, text)))
 
 
 @dataclass(frozen=True, order=True)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TypeVar
 
-from mlcc_dagster.core.configuration import DIMENSIONS, Vector
+from mlcc_dagster.core.configuration import DIMENSIONS, Vector, reading_order
 from mlcc_dagster.core.exceptions import UsageError
 from mlcc_dagster.core.standing import Standing, Status
 
@@ -201,8 +201,8 @@ def matrix(coverage: Coverage, row_dimension: str, column_dimension: str) -> Mat
     return Matrix(
         row_dimension=row_dimension,
         column_dimension=column_dimension,
-        rows=_ordered({row for row, _ in found}),
-        columns=_ordered({column for _, column in found}),
+        rows=reading_order({row for row, _ in found}),
+        columns=reading_order({column for _, column in found}),
         cells=MappingProxyType(
             {key: Cell(**{name: tuple(vectors) for name, vectors in cell.items()}) for key, cell in found.items()}
         ),
@@ -236,7 +236,3 @@ def _older(at: datetime | None, limit: datetime) -> bool:
 
 def _family_of(vectors: Mapping[Vector, _Value], name: str) -> Mapping[Vector, _Value]:
     return MappingProxyType({vector: value for vector, value in vectors.items() if vector.model_family == name})
-
-
-def _ordered(values: set[str]) -> tuple[str, ...]:
-    return tuple(sorted(values, key=lambda text: (not text.isdecimal(), int(text) if text.isdecimal() else 0, text)))

@@ -14,14 +14,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from types import NoneType
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcc_dagster.core.configuration import DIMENSIONS, Vector, text_value
-from mlcc_dagster.core.exceptions import InvalidInput, UsageError
+from mlcc_dagster.core.configuration import DIMENSIONS, Vector
+from mlcc_dagster.core.exceptions import UsageError
+from mlcc_dagster.core.result_columns import Cells, coded_texts, read_columns
 from mlcc_dagster.core.standing import Reason, Standing
 
 DENSE_CELLS = 50_000_000
@@ -29,11 +29,7 @@ DENSE_CELLS = 50_000_000
 
 _LARGEST_PRODUCT = 2**62
 _CHUNK = 16_384
-_PLAIN = frozenset({str, int, float, NoneType})
 _PROVEN = "completed"
-
-Column = Sequence[Any] | NDArray[Any]
-"""One column of result rows: Python values, none for null, or an array of them."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +165,7 @@ def _chunks(positions: range) -> Iterator[range]:
     return (positions[start : start + _CHUNK] for start in range(0, len(positions), _CHUNK))
 
 
-def observed_gaps(rows: Iterable[Mapping[str, Any]] | Mapping[str, Column]) -> GapList:
+def observed_gaps(rows: Iterable[Mapping[str, Any]] | Mapping[str, Cells]) -> GapList:
     """Return the gaps of the observed universe, ranked: the compatible list, unfiltered.
 
     `rows` are result rows, or columns (name -> sequence or array). Per dimension the distinct non-null values of all
@@ -180,10 +176,10 @@ def observed_gaps(rows: Iterable[Mapping[str, Any]] | Mapping[str, Column]) -> G
     Raises `InvalidInput` for columns of unequal length or without `status`, `UsageError` for a product beyond 2^62.
     Source: the rules of the observed universe.
     """
-    columns, status = _read_columns(rows)
+    columns, status = read_columns(rows)
     if not status:
         return GapList({}, ranked=np.empty(0, np.int64), counts=np.empty(0, np.int64))
-    coded = {name: _coded(column) for name, column in columns.items()}
+    coded = {name: coded_texts(column) for name, column in columns.items()}
     values = {name: texts for name, (texts, _) in coded.items() if texts}
     shape = tuple(len(texts) for texts in values.values())
     cells = math.prod(shape)
@@ -226,57 +222,6 @@ def catalog_gaps(possible: Sequence[Vector], standing: Standing, *, now: datetim
 def _without_each(vector: Vector) -> Iterator[tuple[str, ...]]:
     values = vector.values()
     return (values[:axis] + values[axis + 1 :] for axis in range(len(values)))
-
-
-def _read_columns(
-    rows: Iterable[Mapping[str, Any]] | Mapping[str, Column],
-) -> tuple[dict[str, list[Any]], list[Any]]:
-    names = (*DIMENSIONS, "tensor_parallel_degree", "status")
-    if isinstance(rows, Mapping):
-        given = cast(Mapping[str, Column], rows)
-        columns = {name: _listed(given[name]) for name in names if name in given}
-        lengths = {name: len(column) for name, column in columns.items()}
-        problems = [] if "status" in columns or not columns else ["status: column is missing"]
-        if len(set(lengths.values())) > 1:
-            problems.append(f"columns differ in length: {', '.join(f'{n} {length}' for n, length in lengths.items())}")
-        if problems:
-            raise InvalidInput("the result columns", problems)
-        nulls = [None] * max(lengths.values(), default=0)
-        columns = {name: columns.get(name, nulls) for name in names}
-    else:
-        listed = list(rows)
-        columns = {name: [row.get(name) for row in listed] for name in names}
-    stored = columns.pop("tensor_parallel_degree")
-    status = columns.pop("status")
-    if any(value is not None for value in stored):
-        degrees = zip(columns["tp_degree"], stored, strict=True)
-        columns["tp_degree"] = [other if value is None else value for value, other in degrees]
-    return columns, status
-
-
-def _listed(column: Column) -> list[Any]:
-    # Arrays give Python values in one call; their own scalars would neither be plain nor compare as such.
-    to_list = getattr(column, "tolist", None)
-    return to_list() if to_list is not None else list(column)
-
-
-def _null(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
-
-
-def _coded(column: list[Any]) -> tuple[list[str], NDArray[np.int32]]:
-    """Return the distinct non-null texts in first-seen order and the code of each row; a null has the code of the empty
-    text where that is a value, else the first code that no value has."""
-    if not _PLAIN.issuperset(map(type, column)):
-        # As a key `True` is equal to 1 but as a text it is not, and what is no plain value may not even be a key.
-        column = [None if _null(value) else text_value(value) for value in column]
-    code_of_text: dict[str, int] = {}
-    code_of_value: dict[Any, int] = {}
-    for value in dict.fromkeys(column):
-        code_of_value[value] = -1 if _null(value) else code_of_text.setdefault(text_value(value), len(code_of_text))
-    codes = np.fromiter(map(code_of_value.__getitem__, column), dtype=np.int32, count=len(column))
-    codes[codes < 0] = code_of_text.get("", len(code_of_text))
-    return list(code_of_text), codes
 
 
 _Ranking = tuple[NDArray[np.integer], NDArray[np.integer], NDArray[np.integer] | None]

@@ -21,10 +21,10 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mlcc_dagster.core.configuration import DIMENSIONS, Vector
-from mlcc_dagster.core.coverage import Fraction, _ordered
+from mlcc_dagster.core.configuration import DIMENSIONS, Vector, reading_order
+from mlcc_dagster.core.coverage import Fraction
 from mlcc_dagster.core.exceptions import UsageError
-from mlcc_dagster.core.gaps import Column, _coded, _read_columns
+from mlcc_dagster.core.result_columns import Cells, coded_texts, read_columns
 
 STRENGTHS: tuple[int, ...] = (1, 2, 3)
 """The sizes t of the combinations that are measured."""
@@ -86,30 +86,30 @@ class CodedVectors:
         return cls._of([list(column) for column in columns] or [[] for _ in DIMENSIONS])
 
     @classmethod
-    def of_columns(cls, columns: Mapping[str, Column]) -> "CodedVectors":
+    def of_columns(cls, columns: Mapping[str, Cells]) -> "CodedVectors":
         """Code the vectors of columns (dimension -> n values; a missing dimension is null everywhere), every row, in
         their order. Null is the empty text; the sixth dimension may have its stored name. Raises `InvalidInput` for
         columns of unequal length."""
         rows = max((len(column) for column in columns.values()), default=0)
-        table, _ = _read_columns({"status": [None] * rows, **{n: c for n, c in columns.items() if n != "status"}})
+        table, _ = read_columns({"status": [None] * rows, **{n: c for n, c in columns.items() if n != "status"}})
         return cls._of(list(table.values()))
 
     @classmethod
-    def proven_in(cls, rows: Iterable[Mapping[str, Any]] | Mapping[str, Column]) -> "CodedVectors":
+    def proven_in(cls, rows: Iterable[Mapping[str, Any]] | Mapping[str, Cells]) -> "CodedVectors":
         """Code the vectors of the completed among result rows, given as rows or as columns. Raises `InvalidInput` for
         columns of unequal length or without `status`."""
-        table, status = _read_columns(rows)
+        table, status = read_columns(rows)
         completed = np.fromiter(map(partial(eq, _PROVEN), status), dtype=bool, count=len(status))
         every = cls._of(list(table.values()))
         return cls(every.values, every.codes.T.compress(completed, axis=1).T)
 
     @classmethod
     def _of(cls, columns: Sequence[list[Any]]) -> "CodedVectors":
-        # Column by column in memory: every later step reads one dimension of all vectors.
+        # Cells by column in memory: every later step reads one dimension of all vectors.
         codes = np.empty((len(columns[0]), len(columns)), dtype=np.int32, order="F")
         values = []
         for axis, column in enumerate(columns):
-            texts, codes[:, axis] = _coded(column)
+            texts, codes[:, axis] = coded_texts(column)
             # A null has the first code that no value has, and is the empty text.
             values.append((*texts, "") if "" not in texts else tuple(texts))
         return cls(tuple(values), codes)
@@ -287,7 +287,7 @@ class _Space:
             raise UsageError(f"no interactions of {strength} values are measured; use one of 1, 2, 3")
         self.strength = strength
         self.values = tuple(
-            _ordered({texts[code] for code in np.flatnonzero(_marked(codes, len(texts))).tolist()})
+            reading_order({texts[code] for code in np.flatnonzero(_marked(codes, len(texts))).tolist()})
             for texts, codes in zip(possible.values, possible.codes.T, strict=True)
         )
         self.subsets = tuple(itertools.combinations(range(len(DIMENSIONS)), strength))

@@ -16,6 +16,7 @@ from typing import Any
 from mlcc_dagster.core.configuration import Vector
 from mlcc_dagster.core.exceptions import InvalidInput
 from mlcc_dagster.core.failures import CATEGORIES, retry_due
+from mlcc_dagster.core.result_columns import moment_of
 
 IMPORTED = "imported"
 """The evidence class of a proof whose row names no executor: every run of ours writes one, imported rows need not."""
@@ -125,7 +126,7 @@ class Standing:
             if status not in (_PROVEN, _FAILED, _UNFEASIBLE):
                 continue
             try:
-                at = _moment(row.get("run_timestamp"))
+                at = moment_of(row.get("run_timestamp"))
             except ValueError:
                 problems.append(f"row {index}: run_timestamp {row.get('run_timestamp')!r} is no ISO 8601 time")
                 continue
@@ -227,11 +228,3 @@ class Standing:
 
 def _time(at: datetime | None) -> datetime:
     return _NO_TIME if at is None else at
-
-
-def _moment(value: Any) -> datetime | None:
-    """Read the time of a row; one without zone is UTC, as existing installations write it."""
-    if value is None or value == "":
-        return None
-    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from mlcc_dagster.core.configuration import DIMENSIONS, Vector
 from mlcc_dagster.core.exceptions import InvalidInput, UsageError
-from mlcc_dagster.core.gaps import Column, _coded, _listed, _read_columns
-from mlcc_dagster.core.standing import _moment
+from mlcc_dagster.core.result_columns import Cells, coded_texts, listed, moment_of, read_columns
 
 TOP = 3
 """How many substitutions an answer has, unless the caller says otherwise."""
@@ -93,23 +92,23 @@ class SubstitutionIndex:
     row without time counts as older than every other. Source: the specification's rules for substitution.
     """
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]] | Mapping[str, Column]) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]] | Mapping[str, Cells]) -> None:
         """Read result rows, or columns (name -> sequence or array): the six dimensions, `status`, `run_timestamp`; what
         else they have is handed back with an answer. Rows and columns are kept, not copied.
 
         Raises `InvalidInput` for columns of unequal length or without `status`, and naming every completed row whose
         time cannot be read.
         """
-        self._rows: Mapping[str, Column] | list[Mapping[str, Any]]
+        self._rows: Mapping[str, Cells] | list[Mapping[str, Any]]
         if isinstance(rows, Mapping):
-            self._rows = {name: _python_times(column) for name, column in cast(Mapping[str, Column], rows).items()}
+            self._rows = {name: _python_times(column) for name, column in cast(Mapping[str, Cells], rows).items()}
         else:
             self._rows = list(rows)
-        columns, status = _read_columns(self._rows)
+        columns, status = read_columns(self._rows)
         if not isinstance(self._rows, list):
             _refuse_uneven(self._rows, len(status))
         completed = np.flatnonzero(np.fromiter(map(partial(eq, _PROVEN), status), dtype=bool, count=len(status)))
-        coded = [_coded(column) for column in columns.values()]
+        coded = [coded_texts(column) for column in columns.values()]
         # A null has the first code that no value has, and is the empty text.
         self._texts = [texts if "" in texts else [*texts, ""] for texts, _ in coded]
         codes = np.stack([each[completed] for _, each in coded])
@@ -165,12 +164,12 @@ class SubstitutionIndex:
         elif "run_timestamp" not in self._rows:
             values = [None] * len(completed)
         else:
-            column = _listed(self._rows["run_timestamp"])
+            column = listed(self._rows["run_timestamp"])
             values = map(column.__getitem__, completed.tolist())
         times, problems = np.empty(len(completed), dtype=np.int64), []
         for place, value in enumerate(values):
             try:
-                moment = None if value != value else _moment(value)
+                moment = None if value != value else moment_of(value)
             except ValueError:
                 problems.append(f"row {completed[place]}: run_timestamp {value!r} is no ISO 8601 time")
                 continue
@@ -255,13 +254,13 @@ def _first_of_each(codes: NDArray[np.int32]) -> NDArray[np.intp]:
     return np.sort(np.unique(key, return_index=True)[1])
 
 
-def _refuse_uneven(columns: Mapping[str, Column], rows: int) -> None:
+def _refuse_uneven(columns: Mapping[str, Cells], rows: int) -> None:
     problems = [f"{name}: {len(column)} rows, status {rows}" for name, column in columns.items() if len(column) != rows]
     if problems:
         raise InvalidInput("the result columns", problems)
 
 
-def _python_times(column: Column) -> Column:
+def _python_times(column: Cells) -> Cells:
     # Times of a finer unit than microseconds would come out of an array as integers.
     if isinstance(column, np.ndarray) and column.dtype.kind == "M":
         return column.astype("datetime64[us]")
