@@ -30,8 +30,7 @@ NOTHING = Coverage.of((), {}, Standing.of(()), now=datetime.min.replace(tzinfo=U
 
 def survey_of(platform: PlatformResource) -> Survey:
     """Take a survey with the platform of a run."""
-    opened = platform.open()
-    return Survey.take(opened.store, opened.catalog, opened.executor)
+    return Survey.take(platform.open())
 
 
 def share_text(share: tuple[int, int]) -> str:
@@ -138,9 +137,7 @@ def coverage_matrix(context: dg.AssetExecutionContext, platform: PlatformResourc
         coverage = survey.coverage.of_family(family) if family in families else NOTHING
         metadata = coverage_metadata(coverage, executor) | plot_metadata(survey, coverage, family)
         context.add_asset_metadata(metadata, asset_key="coverage_matrix", partition_key=family)
-    context.log.info(
-        f"coverage of {len(context.partition_keys)} families from {len(survey.snapshot.files)} result files"
-    )
+    context.log.info(f"coverage of {len(context.partition_keys)} families from {len(survey.rows)} rows")
 
 
 @dg.asset(

@@ -1,7 +1,7 @@
 """What the catalog's files are read into: frozen records, and the `Catalog` that holds them by id.
 
 Belongs here: the shape of declared knowledge, its fixed vocabularies, and questions that need nothing but the records.
-Not here: reading files (`loader.py`), judging a configuration (the domain's `resolution.py` does, by the constraints).
+Not here: reading files (`loader.py`), judging a configuration (the domain's `constraints.py` does).
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,6 +39,7 @@ FAILURE_CATEGORIES = (
     "service_limitation",
     "quota",
     "infrastructure",
+    "preflight",
     "unknown",
 )
 
@@ -61,11 +62,12 @@ CONSTRAINT_CHECKS: Mapping[str, frozenset[str]] = MappingProxyType(
         "local_only": frozenset({"deployment_config", "instance_type"}),
         "local_target": frozenset({"deployment_target", "instance_type"}),
         "known_region": frozenset({"region", "instance_type", "expected"}),
+        "memory_fit": frozenset({"model_name", "need", "instance_type", "room", "remedies"}),
         "tuning_managed": frozenset({"model_name"}),
     }
 )
 """Every check a constraint may name, with the placeholders its sentence may use. A new check is written in the domain's
-`resolution.py` and named here; a constraint that uses an existing one is data alone."""
+`constraints.py` and named here; a constraint that uses an existing one is data alone."""
 
 OPEN_FAMILIES = frozenset({"other", "unknown"})
 """Families that say nothing: two models of one of them are the same family only if their names are the same."""

@@ -10,7 +10,9 @@ import dagster as dg
 
 from assets.coverage import ASSETS as COVERAGE_ASSETS
 from assets.coverage import CHECKS as COVERAGE_CHECKS
+from assets.interactions import interaction_coverage
 from assets.lifecycle import HANDOFF, lifecycle
+from assets.verdicts import unfeasible_verdicts
 from mlcc_dagster.jobs import JOBS
 from resources.dagster_resources import PlatformResource, handoff_io_manager
 from sensors import path_proving, upkeep
@@ -24,7 +26,7 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     """
     resources: dict[str, Any] = {"platform": PlatformResource(), HANDOFF: handoff_io_manager}
     return dg.Definitions(
-        assets=[lifecycle, *COVERAGE_ASSETS],
+        assets=[lifecycle, *COVERAGE_ASSETS, interaction_coverage, unfeasible_verdicts],
         asset_checks=[*COVERAGE_CHECKS],
         jobs=[*JOBS],
         sensors=[*upkeep.SENSORS, *path_proving.SENSORS],

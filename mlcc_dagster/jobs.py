@@ -6,7 +6,9 @@ Belongs here: selections of assets. Not here: when they run (`sensors`).
 import dagster as dg
 
 from assets.coverage import CHECKS, coverage_matrix, gap_list
+from assets.interactions import interaction_coverage
 from assets.lifecycle import lifecycle
+from assets.verdicts import unfeasible_verdicts
 
 lifecycle_job = dg.define_asset_job(
     "lifecycle_job",
@@ -17,8 +19,9 @@ lifecycle_job = dg.define_asset_job(
 
 refresh_job = dg.define_asset_job(
     "refresh_job",
-    selection=dg.AssetSelection.assets(coverage_matrix, gap_list) | dg.AssetSelection.checks(*CHECKS),
-    description="Coverage and gaps of every model family, and the checks of the results, in one run.",
+    selection=dg.AssetSelection.assets(coverage_matrix, gap_list, interaction_coverage, unfeasible_verdicts)
+    | dg.AssetSelection.checks(*CHECKS),
+    description="Coverage and gaps of every model family, interactions, verdicts, and the checks of the results, in one run.",
     # Dagster's default launcher does not look after its runs' processes: one that was killed would stay started for ever.
     tags={"dagster/max_runtime": "1800"},
 )

@@ -10,17 +10,37 @@ for one call: none crosses a thread or a fork, and a killed process leaves nothi
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from mlcc_dagster.core.exceptions import HomeError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 BUSY_SECONDS = 30.0
 """How long a call waits for another writer; every transaction here takes milliseconds."""
+
+PERSON_WORD = """
+    CREATE TABLE person_word (
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
+      deployment_config TEXT NOT NULL,
+      model_family TEXT NOT NULL,
+      instance_family TEXT NOT NULL,
+      quantization TEXT NOT NULL,
+      tp_degree TEXT NOT NULL,
+      deployment_target TEXT NOT NULL,
+      say TEXT NOT NULL CHECK (say IN ('mark', 'lift')),
+      reason TEXT NOT NULL,
+      who TEXT NOT NULL,
+      at TEXT NOT NULL
+    ) STRICT
+    """
+
+MIGRATIONS: Mapping[int, tuple[str, ...]] = MappingProxyType({1: (PERSON_WORD,)})
+"""What brings the tables of a version to the next one, so that a home of an older version goes on as it is."""
 
 SCHEMA: tuple[str, ...] = (
     """
@@ -138,6 +158,7 @@ SCHEMA: tuple[str, ...] = (
     ) STRICT
     """,
     "CREATE INDEX reservation_by_budget ON reservation (budget, state)",
+    PERSON_WORD,
 )
 """Money is whole micro-dollars, so that sums are exact; `lease_until`, `deadline`, `opened` are Unix seconds."""
 
@@ -223,7 +244,7 @@ class Database:
                 f"{self.path} was written by a newer version (schema {version}, this one knows {SCHEMA_VERSION}); "
                 "update mlcc-dagster or set MLCC_HOME to another folder"
             )
-        if tables:
+        if tables and version not in MIGRATIONS:
             raise HomeError(
                 f"{self.path} holds tables that are not this platform's; "
                 "move it away or set MLCC_HOME to another folder"
@@ -235,13 +256,17 @@ class Database:
             version, tables = _identity(connection)
             if version != SCHEMA_VERSION:  # else another process made them while this one waited
                 self._refuse_foreign(version, tables)
-                for statement in SCHEMA:
+                for statement in SCHEMA if not tables else _steps_from(version):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             connection.execute("COMMIT")
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+
+
+def _steps_from(version: int) -> Iterator[str]:
+    return (statement for step in range(version, SCHEMA_VERSION) for statement in MIGRATIONS[step])
 
 
 def _identity(connection: sqlite3.Connection) -> tuple[int, int]:

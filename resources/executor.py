@@ -94,6 +94,11 @@ class Executor(Protocol):
         deploy. Raises `StageFailed` naming what could not be ended."""
         ...
 
+    def digests(self, deployment_config: str) -> Mapping[str, str]:
+        """Return what a run of a deployment configuration would depend on today, by the names that `evidence` and the
+        column `engine` use, as far as it is known without running: what tells that a verdict no longer holds."""
+        ...
+
     def evidence(self, configuration: Configuration, outputs: Mapping[str, Any]) -> Evidence:
         """Say what the run's result depended on, from the stage outputs."""
         ...

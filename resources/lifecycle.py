@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from catalog.model import Entry
 from mlcc_dagster.core.configuration import Configuration
+from mlcc_dagster.core.constraints import refusals
+from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import LeaseLost, MlccError, StageFailed, UsageError
-from mlcc_dagster.core.failures import retry_due
+from mlcc_dagster.core.failures import PREFLIGHT, known, retry_due
 from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.outcome import BenchmarkPlan, Outcome, Owner, StageResult, StageStatus
 from mlcc_dagster.core.records import RequestRecord, parse_record, result_rows, utc_text
@@ -27,6 +30,7 @@ from mlcc_dagster.core.stages import (
     Stage,
     stages_named,
 )
+from mlcc_dagster.core.verdicts import CONSTRAINT
 from resources.ci_table import Attempt, Commit, Refused
 from resources.commit import commit, recover
 from resources.platform import Platform
@@ -105,10 +109,12 @@ def begin(platform: Platform, request: RunRequest, owner: Owner, *, now: datetim
 
     Commits that a dead process left between intent and end are replayed first. Returns `Refused` when another lease
     lives, the round already has this configuration, or the run's reservation is gone. Raises `UsageError` when the
-    configuration is unknown or the executor cannot run it: nothing is claimed or written then.
+    configuration is unknown or the executor cannot run it: nothing is claimed or written then. What preflight refutes
+    no executor can run, and it needs none to get its verdict.
     """
     configuration, entry, plan = find_configuration(platform, request.config_id)
-    reason = platform.executor.can_run(configuration)
+    refuted = refusals(configuration, platform.catalog)
+    reason = None if refuted else platform.executor.can_run(configuration)
     if reason is not None:
         raise UsageError(f"executor {platform.executor.name} cannot run {configuration}: {reason}")
     with contextlib.suppress(MlccError):
@@ -173,7 +179,8 @@ def perform(
 ) -> Outcome:
     """Run one stage, or skip it with the reason, and return the outcome with its result.
 
-    Never raises for a failing stage; a cancellation (`BaseException`) passes through.
+    What preflight refutes fails here and the executor is not asked. Never raises for a failing stage; a cancellation
+    (`BaseException`) passes through.
     """
     skipped = outcome.skip_reason(stage)
     if skipped is not None:
@@ -181,6 +188,9 @@ def perform(
             stage, StageStatus.SKIP, started_at=utc_text(datetime.now(UTC)), seconds=0.0, error=skipped
         )
         return note(platform, outcome.with_result(result), result)
+    refused = refused_by_preflight(platform, stage, outcome)
+    if refused is not None:
+        return note(platform, outcome.with_result(refused), refused)
     if stage is Stage.BENCHMARK:
         run_id = f"bmk-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         platform.ci.benchmarking(outcome.claim, benchmark_run_id=run_id)
@@ -195,6 +205,32 @@ def perform(
         on_line=on_line,
     )
     return note(platform, outcome.with_result(result), result)
+
+
+def refused_by_preflight(platform: Platform, stage: Stage, outcome: Outcome) -> StageResult | None:
+    """Return the failure of a stage that preflight does not let begin, none where it may.
+
+    The configuration is judged before its first stage and then no more: a catalog edited meanwhile must not turn a run
+    that was paid for into one that cost nothing. Tuning is judged before its own first stage, and refutes tuning alone.
+    The output `constraint` names what refuted, of several the first: when that one changes, the others refute anew at no
+    cost.
+    """
+    first = all(result.status is StageStatus.SKIP for result in outcome.results)
+    if stage is Stage.CLEAN or not (first or stage is Stage.TUNE):
+        return None
+    refuted = refusals(outcome.configuration, platform.catalog, tuning=stage in TUNING_STAGES)
+    if not refuted:
+        return None
+    sentence = "; ".join(refusal.sentence for refusal in refuted)
+    return StageResult(
+        stage,
+        StageStatus.FAIL,
+        started_at=utc_text(datetime.now(UTC)),
+        seconds=0.0,
+        error=sentence,
+        failure=known(stage.value, PREFLIGHT, sentence),
+        outputs=MappingProxyType({CONSTRAINT: refuted[0].constraint}),
+    )
 
 
 def note(platform: Platform, done: Outcome, result: StageResult) -> Outcome:
@@ -228,10 +264,10 @@ def conclude(platform: Platform, outcome: Outcome) -> Conclusion:
     """
     now = datetime.now(UTC)
     seconds = sum(float(r.outputs.get("virtual_seconds", r.seconds)) for r in outcome.results)
-    cost_usd = seconds * platform.usd_per_second(outcome.configuration)
+    # cleaning after a run that never began is no use of an instance
+    cost_usd = 0.0 if outcome.refuted else seconds * platform.usd_per_second(outcome.configuration)
     failure = outcome.evidence_failure
     instance = platform.catalog.instances.get(outcome.configuration.instance_type)
-    outputs = {name: value for result in outcome.results for name, value in result.outputs.items()}
     rows = (
         []
         if outcome.status == "partial"
@@ -239,7 +275,7 @@ def conclude(platform: Platform, outcome: Outcome) -> Conclusion:
             outcome,
             measurements=read_measurements(platform, outcome),
             executor=platform.executor.name,
-            evidence=platform.executor.evidence(outcome.configuration, outputs),
+            evidence=evidence_of(platform, outcome),
             instance=instance,
             workload=platform.catalog.workloads.get(outcome.benchmark.workload),
             run_timestamp=utc_text(now),
@@ -279,6 +315,14 @@ def conclude(platform: Platform, outcome: Outcome) -> Conclusion:
     return Conclusion(outcome=outcome, rows=rows, path=path, cost_usd=cost_usd, sentence=sentence_of(outcome))
 
 
+def evidence_of(platform: Platform, outcome: Outcome) -> Evidence:
+    """Return what the result depended on: as the executor says, or the constraint alone where that refuted it."""
+    if outcome.refuted:
+        return Evidence(engine="", execution="", digests={CONSTRAINT: outcome.output(CONSTRAINT)})
+    outputs = {name: value for result in outcome.results for name, value in result.outputs.items()}
+    return platform.executor.evidence(outcome.configuration, outputs)
+
+
 def raw_place(platform: Platform, outcome: Outcome) -> str | None:
     """Return where the run's raw records lie, relative to the home, or none where it kept none."""
     place = platform.home.raw / outcome.claim.run_id
@@ -304,6 +348,8 @@ def sentence_of(outcome: Outcome) -> str:
         return f"{outcome.configuration} completed{beside}"
     category = failure.failure.category if failure.failure else "unknown"
     line = (failure.failure.line if failure.failure else None) or failure.error or "no output"
+    if outcome.refuted:
+        return f"{outcome.configuration} was not started, preflight refutes it: {line}{beside}"
     return f"{failure.stage.value} failed ({category}): {line.strip()[:300]}{beside}"
 
 

@@ -16,6 +16,7 @@ from resources.ci_table import SqliteCiTable
 from resources.executor import Executor
 from resources.home import Home
 from resources.ledger import Ledger
+from resources.person_words import PersonWords
 from resources.result_store import ResultStore
 from resources.rounds import Rounds
 
@@ -49,6 +50,7 @@ class Platform:
     ledger: Ledger
     rounds: Rounds
     store: ResultStore
+    words: PersonWords
     executor: Executor
 
     @classmethod
@@ -71,6 +73,7 @@ class Platform:
             ledger=Ledger(home.database),
             rounds=Rounds(home.database),
             store=ResultStore(home.results, ci.fenced_out),
+            words=PersonWords(home.database),
             executor=performer,
         )
 

@@ -103,6 +103,10 @@ class ReplayExecutor:
             if entry.kind == ENDPOINT and ledger.release(entry.id, "replayed, nothing existed"):
                 log.write(f"released {entry.ref}\n")
 
+    def digests(self, deployment_config: str) -> Mapping[str, str]:
+        """See `Executor.digests`: the outcomes that are played now."""
+        return {"engine": NAME, "outcomes": self._outcomes.digest}
+
     def evidence(self, configuration: Configuration, outputs: Mapping[str, Any]) -> Evidence:
         """Name the outcomes it was played from. The execution is `virtual`: no process, container or endpoint
         answered."""

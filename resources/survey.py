@@ -4,19 +4,26 @@ Belongs here: reading a snapshot once and handing it to the pure rules, for asse
 keeps its own truth. Not here: the rules (`core.coverage`, `core.gaps`, `core.standing`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from catalog.model import Catalog
 from mlcc_dagster.core.configuration import Vector
 from mlcc_dagster.core.coverage import Coverage
 from mlcc_dagster.core.gaps import Gap, GapList, catalog_gaps, observed_gaps
-from mlcc_dagster.core.resolution import possible_vectors
+from mlcc_dagster.core.interactions import InteractionCoverage, interaction_coverage
+from mlcc_dagster.core.result_columns import moment_of
 from mlcc_dagster.core.standing import Standing
+from mlcc_dagster.core.universe import Universe
+from mlcc_dagster.core.verdicts import Verdict, Word, expiries, marks, verdicts
 from resources.executor import Executor
-from resources.result_store import ResultStore, Snapshot
+from resources.platform import Platform
+from resources.result_store import Snapshot
 
 EVIDENCE_COLUMNS: tuple[str, ...] = (
     "deployment_config",
@@ -31,6 +38,8 @@ EVIDENCE_COLUMNS: tuple[str, ...] = (
     "executor",
     "failure_category",
     "failure_reason",
+    "engine",
+    "evidence",
 )
 
 
@@ -53,30 +62,58 @@ MEASURED_COLUMNS: tuple[str, ...] = (
 
 @dataclass(frozen=True)
 class Survey:
-    """What one snapshot says, against what the catalog and the executor make possible. `taken_at` is UTC."""
+    """What the results say, against what the catalog and the executor make possible. `taken_at` is UTC.
 
-    snapshot: Snapshot
+    `snapshot` is the store's, none where `given` rows of another origin are asked; `as_of` leaves out what came later;
+    `words` are a person's.
+    """
+
     catalog: Catalog
     executor: Executor
     taken_at: datetime
-    stale_after: timedelta
+    snapshot: Snapshot | None = None
+    given: Sequence[Mapping[str, Any]] = ()
+    words: tuple[Word, ...] = ()
+    as_of: datetime | None = None
 
     @classmethod
-    def take(cls, store: ResultStore, catalog: Catalog, executor: Executor, *, now: datetime | None = None) -> "Survey":
-        """Look at the store now. A proof is stale when it is older than the shortest limit of the tiers."""
-        limits = [tier.stale_after_seconds for tier in catalog.tiers.values()]
+    def take(cls, platform: Platform, *, as_of: datetime | None = None) -> "Survey":
+        """Look at the platform's store and a person's words now; with `as_of` as they were then."""
         return cls(
-            snapshot=store.snapshot(),
-            catalog=catalog,
-            executor=executor,
-            taken_at=now or datetime.now(UTC),
-            stale_after=timedelta(seconds=min(limits)),
+            catalog=platform.catalog,
+            executor=platform.executor,
+            taken_at=as_of or datetime.now(UTC),
+            snapshot=platform.store.snapshot(),
+            words=platform.words.latest(until=as_of),
+            as_of=as_of,
         )
 
+    @classmethod
+    def of_rows(
+        cls, rows: Sequence[Mapping[str, Any]], catalog: Catalog, executor: Executor, *, as_of: datetime | None = None
+    ) -> "Survey":
+        """Look at rows of another origin. A person's words are about a home's vectors and do not touch them."""
+        return cls(catalog=catalog, executor=executor, taken_at=as_of or datetime.now(UTC), given=rows, as_of=as_of)
+
+    @property
+    def stale_after(self) -> timedelta:
+        """How old a proof may be: the shortest limit of the tiers."""
+        return timedelta(seconds=min(tier.stale_after_seconds for tier in self.catalog.tiers.values()))
+
     @cached_property
-    def rows(self) -> list[dict[str, Any]]:
-        """The evidence of all rows: the six dimensions, status, time, run and failure."""
-        return self.snapshot.read(lambda snapshot: snapshot.rows(columns=EVIDENCE_COLUMNS))
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """The evidence of all rows: the six dimensions, status, time, run, failure and what a verdict depended on."""
+        rows: Sequence[Mapping[str, Any]] = self.given
+        if self.snapshot is not None:
+            rows = self.snapshot.read(lambda snapshot: snapshot.rows(columns=EVIDENCE_COLUMNS))
+        if self.as_of is None:
+            return rows
+        return [row for row in rows if (at := moment_of(row.get("run_timestamp"))) is None or at <= self.as_of]
+
+    @property
+    def skipped(self) -> tuple[tuple[Path, str], ...]:
+        """The files of the store that do not count, each with the reason."""
+        return self.snapshot.without_damaged().skipped if self.snapshot is not None else ()
 
     def measurements(self, family: str) -> list[dict[str, Any]]:
         """The completed rows of one model family that this executor measured, with what a plot of performance needs."""
@@ -84,24 +121,54 @@ class Survey:
 
     @cached_property
     def _measured(self) -> list[dict[str, Any]]:
+        if self.snapshot is None:
+            return []
         rows = self.snapshot.read(lambda snapshot: snapshot.rows(columns=MEASURED_COLUMNS))
         kept = {"status": "completed", "executor": self.executor.name}
         return [row for row in rows if row["concurrency"] and all(row[name] == value for name, value in kept.items())]
 
     @cached_property
     def standing(self) -> Standing:
-        """The verdict on every vector with evidence."""
-        return Standing.of(self.rows)
+        """The verdict on every vector with evidence or a person's mark; verdicts whose ground has changed are over."""
+        found = Standing.of(self.rows)
+        constraints = {each.id: each.version for each in self.catalog.constraints.values()}
+        ends = expiries(found.evidence, self.words, self._today, constraints)
+        return replace(found, marks=MappingProxyType(marks(self.words)), expiries=MappingProxyType(ends))
+
+    @property
+    def unfeasible(self) -> list[Verdict]:
+        """The verdicts that a vector is unfeasible, live and expired."""
+        return verdicts(self.standing, self.words)
+
+    def _today(self, vector: Vector) -> Mapping[str, str]:
+        known = self._digests.get(vector.deployment_config)
+        if known is None:
+            known = self._digests[vector.deployment_config] = self.executor.digests(vector.deployment_config)
+        return known
 
     @cached_property
+    def _digests(self) -> dict[str, Mapping[str, str]]:
+        return {}
+
+    @cached_property
+    def universe(self) -> Universe:
+        """What could exist within the executor's reach: what is possible, and how much each constraint rules out."""
+        return Universe.of(self.catalog, self.executor.can_run, reaches=self.executor.reaches)
+
+    @property
     def possible(self) -> tuple[Vector, ...]:
         """The vectors that the catalog's constraints admit and the executor can run."""
-        return possible_vectors(self.catalog, self.executor.can_run, reaches=self.executor.reaches)
+        return self.universe.possible
 
     @cached_property
     def coverage(self) -> Coverage:
         """The possible vectors by what is known of them."""
         return Coverage.of(self.possible, {}, self.standing, now=self.taken_at, stale_after=self.stale_after)
+
+    def interactions(self, strength: int) -> InteractionCoverage:
+        """The t-way combinations of the possible vectors, and which of them proven vectors contain. Raises `UsageError`
+        for another strength than 1, 2 or 3."""
+        return interaction_coverage(self.possible, self.standing.proven, strength=strength)
 
     @cached_property
     def gaps(self) -> list[Gap]:

@@ -35,7 +35,7 @@ def run_request(execution: Execution, proof: Proof) -> dg.RunRequest:
 
 def next_proofs(platform: Platform, execution: Execution, *, abreast: int) -> tuple[list[Proof], str]:
     """Promise what may be started now, at most `abreast` runs at a time, and say in a sentence what was decided."""
-    planned = make_plan(platform, Survey.take(platform.store, platform.catalog, platform.executor), execution)
+    planned = make_plan(platform, Survey.take(platform), execution)
     free = max(0, abreast - in_flight(platform, execution))
     proofs = list(promise(platform, execution, planned, at_most=min(free, REQUESTS_PER_TICK)))
     totals = platform.ledger.totals(execution.name)

@@ -74,7 +74,9 @@ def store_refresh_sensor(context: dg.SensorEvaluationContext, platform: Platform
     families = context.instance.get_dynamic_partitions("model_family")
     if not families:
         return dg.SensorResult(skip_reason="no model family has a partition yet", cursor=context.cursor)
-    decision = decide_refresh(context.cursor, platform.open().store.snapshot().version)
+    opened = platform.open()
+    # a person's word changes coverage and gaps as a result does
+    decision = decide_refresh(context.cursor, f"{opened.store.snapshot().version}-{opened.words.count()}")
     if decision.wait is not None:
         return dg.SensorResult(skip_reason=decision.wait, cursor=decision.cursor)
     # No run key: it would be spent for ever, and a version comes back when a file that was moved away is restored.

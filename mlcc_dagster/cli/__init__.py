@@ -22,6 +22,8 @@ from mlcc_dagster.cli import (
     home_commands,
     prover_commands,
     run_commands,
+    substitution_commands,
+    unfeasible_commands,
 )
 from mlcc_dagster.cli.help_pages import examples, show_help
 
@@ -60,6 +62,8 @@ run_commands.add_to(app)
 prover_commands.add_to(app)
 evidence_commands.add_to(app)
 catalog_commands.add_to(app)
+substitution_commands.add_to(app)
+unfeasible_commands.add_to(app)
 classify_commands.add_to(app)
 
 ENVIRONMENTAL = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})

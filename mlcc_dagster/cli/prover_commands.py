@@ -55,7 +55,7 @@ def path_prove(
         else:
             report.show()
         raise typer.Exit(report.exit_code)
-    survey = Survey.take(platform.store, platform.catalog, platform.executor)
+    survey = Survey.take(platform)
     planned = make_plan(platform, survey, execution)
     rows = [
         {

@@ -93,7 +93,7 @@ class ProofReport:
 
 def look(platform: Platform) -> Survey:
     """Take a survey of the platform now."""
-    return Survey.take(platform.store, platform.catalog, platform.executor)
+    return Survey.take(platform)
 
 
 def run_execution(platform: Platform, execution: Execution, *, verbose: bool = False, show: bool = True) -> ProofReport:

@@ -98,6 +98,7 @@ def requested(tier: str | None, config: str | None, executor: str | None) -> "tu
     from mlcc_dagster.cli.opening import executor_name, home_of
     from mlcc_dagster.cli.rounds import Target
     from mlcc_dagster.cli.targets import one_configuration, registered_configurations, tier_entries
+    from mlcc_dagster.core.constraints import refusals
     from mlcc_dagster.core.exceptions import UsageError
     from mlcc_dagster.core.identity import config_id
     from mlcc_dagster.core.resolution import configuration_of
@@ -127,7 +128,8 @@ def requested(tier: str | None, config: str | None, executor: str | None) -> "tu
                 config_id=key,
                 name=key if entry is None else entry.id,
                 configuration=configuration,
-                refusal=performer.can_run(configuration),
+                # What preflight refutes is run all the same: it ends at once with a verdict that costs nothing.
+                refusal=None if refusals(configuration, catalog) else performer.can_run(configuration),
                 expected_failure=None if entry is None else entry.expected_failure,
             )
         )

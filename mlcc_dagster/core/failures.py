@@ -54,6 +54,10 @@ MAX_ATTEMPTS = 3
 """Attempts that a retryable failure gets before a person must look."""
 
 
+PREFLIGHT = "preflight"
+"""The category of what a declared constraint refutes: nothing was started and nothing paid."""
+
+
 @dataclass(frozen=True)
 class Category:
     """A kind of failure. `action` is what the platform does, `next_step` what it tells a person; `wait` gives the time
@@ -122,6 +126,12 @@ CATEGORIES: Mapping[str, Category] = _categories(
         "retry with backoff",
         "Look at network, registry, disk and credentials if it persists; the configuration itself is not at fault.",
         lambda attempt: timedelta(minutes=5 * 4 ** (attempt - 1)),
+    ),
+    Category(
+        PREFLIGHT,
+        False,
+        "unfeasible without having been started",
+        "Change what the sentence names (instance, tp_degree, quantization, server), or the catalog where it is wrong.",
     ),
     Category(
         "unknown",

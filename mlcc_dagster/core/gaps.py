@@ -270,3 +270,15 @@ def _sparse(shape: tuple[int, ...], proven: Sequence[NDArray[np.int32]]) -> _Ran
     order = np.argsort(-found, kind="stable")
     # Every proven vector lies on its own lines, so the touched cells are the proven ones and the ranked gaps together.
     return gaps[order], found[order], cells
+
+
+def proven_neighbours(vector: Vector, proven: Iterable[Vector]) -> tuple[tuple[str, Vector], ...]:
+    """Return the proven vectors that differ from a vector in exactly one dimension, with that dimension, in order: what
+    a gap's rank rests on. Looks at every proven vector, so ask for the few gaps that are shown."""
+    asked = vector.values()
+    found = []
+    for other in proven:
+        differing = [name for name, a, b in zip(DIMENSIONS, asked, other.values(), strict=True) if a != b]
+        if len(differing) == 1:
+            found.append((differing[0], other))
+    return tuple(sorted(found, key=lambda pair: (DIMENSIONS.index(pair[0]), pair[1])))

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mlcc_dagster.core.configuration import Configuration
-from mlcc_dagster.core.failures import Classification
+from mlcc_dagster.core.failures import PREFLIGHT, Classification
 from mlcc_dagster.core.stages import CANONICAL_ORDER, GATE_STAGES, TUNING_STAGES, Stage, ci_name
 
 
@@ -206,6 +206,12 @@ class Outcome:
         """The failure that speaks against the configuration itself: up to its test, or in its benchmark. Tuning and
         registration failing say nothing against what was deployed and tested."""
         return self.first_failure((GATE_STAGES - TUNING_STAGES) | {Stage.BENCHMARK})
+
+    @property
+    def refuted(self) -> bool:
+        """Whether preflight refuted the configuration: no stage of it was started."""
+        failure = self.evidence_failure
+        return failure is not None and failure.failure is not None and failure.failure.category == PREFLIGHT
 
     @property
     def status(self) -> str:

@@ -371,8 +371,9 @@ def _common(
         "config_id": outcome.claim.config_id,
         "status": outcome.status,
         "executor": executor,
-        "engine": evidence.engine,
-        "execution": evidence.execution,
+        # empty where nothing was started
+        "engine": evidence.engine or None,
+        "execution": evidence.execution or None,
         "dagster_run_id": outcome.claim.owner.dagster_run_id,
         "cost_usd": float(cost_usd),
         "stage_seconds": json.dumps(

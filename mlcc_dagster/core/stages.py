@@ -7,6 +7,7 @@ Source of the rules: the canonical order, spelling table and default limits of t
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 from mlcc_dagster.core.exceptions import UsageError
 
@@ -88,3 +89,20 @@ def ci_name(stage: Stage, technique: str | None = None) -> str:
     if stage is Stage.TUNE:
         return f"tune-{technique or 'sft'}"
     return {Stage.ADAPTER: "adapter-add", Stage.TEST_ADAPTER: "test-adapter"}.get(stage, stage.value)
+
+
+def asks_for_tuning(request: Mapping[str, Any] | None) -> bool:
+    """Whether a request asks for the tune and adapter stages: `include_tuning` or `enable_lora` is true, or
+    `tune_technique` names one (`none` and the empty text name none).
+
+    Only the boolean counts as true, not `"true"` or 1: tuning costs more than everything else of a run together. Source:
+    the rules of continuous validation, as existing installations apply them.
+    """
+    if not request:
+        return False
+    technique = request.get("tune_technique")
+    return (
+        request.get("include_tuning") is True
+        or request.get("enable_lora") is True
+        or (isinstance(technique, str) and technique not in ("", "none"))
+    )

@@ -5,6 +5,7 @@ which vectors exist (`resolution.py`), counting them (`coverage.py`), ranking th
 (`failures.py`).
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -53,13 +54,14 @@ class Reason(StrEnum):
 @dataclass(frozen=True)
 class Failure:
     """One attempt that did not prove its vector. `status` is `failed` or `unfeasible`; `at` is none where the row has
-    no time (then it counts as older than every other)."""
+    no time (then it counts as older than every other); `digests` is what an unfeasible verdict depended on, by name."""
 
     run_id: str
     at: datetime | None
     status: str
     category: str
     line: str | None
+    digests: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def __str__(self) -> str:
         return f"{self.category}: {self.line}" if self.line else self.category
@@ -75,7 +77,7 @@ class Expiry:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Findings:
     """All that result rows say of one vector: the newest proof (none where the row has no time), the executors of all
     proofs, and the failed attempts, oldest first, one per run."""
 
@@ -101,7 +103,7 @@ class Standing:
     and unfeasible. `marks` are a person's word (vector -> reason) that it is unfeasible; `expiries` end older verdicts.
     """
 
-    evidence: Mapping[Vector, Evidence]
+    evidence: Mapping[Vector, Findings]
     marks: Mapping[Vector, str] = field(default_factory=lambda: MappingProxyType({}))
     expiries: Mapping[Vector, Expiry] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -114,7 +116,7 @@ class Standing:
         expiries: Mapping[Vector, Expiry] = MappingProxyType({}),
     ) -> "Standing":
         """Build the standing from result rows: the six dimensions, `status`, `run_timestamp`, `run_id`, `executor`,
-        `failure_category`, `failure_reason`.
+        `failure_category`, `failure_reason`, `engine`, `evidence` (JSON).
 
         Rows of any other status say nothing. Raises `InvalidInput` naming every time that cannot be read.
         """
@@ -142,6 +144,7 @@ class Standing:
                 status=status,
                 category=row.get("failure_category") or "unknown",
                 line=row.get("failure_reason"),
+                digests=_digests(row) if status == _UNFEASIBLE else MappingProxyType({}),
             )
             known = failures[vector].get(run_id)
             if known is None or _time(known.at) <= _time(at):
@@ -151,7 +154,7 @@ class Standing:
         return cls(
             evidence=MappingProxyType(
                 {
-                    vector: Evidence(
+                    vector: Findings(
                         proven=vector in proofs,
                         proven_at=max((at for at, _ in proofs.get(vector, ()) if at is not None), default=None),
                         executors=frozenset(executor for _, executor in proofs.get(vector, ())),
@@ -224,6 +227,18 @@ class Standing:
         last, why = evidence.failures[-1], self.expiries[vector].why
         reason = Reason.UNFEASIBLE_EXPIRED if last.status == _UNFEASIBLE else Reason.FAILED_RETRY_DUE
         return reason, f"{why} (was {last})"
+
+
+def _digests(row: Mapping[str, Any]) -> Mapping[str, str]:
+    """Read what a row's verdict depended on; rows of others may have no evidence, or another kind."""
+    try:
+        recorded = json.loads(row.get("evidence") or "{}")
+    except (TypeError, ValueError):
+        recorded = {}
+    digests = {str(name): str(value) for name, value in recorded.items()} if isinstance(recorded, dict) else {}
+    if row.get("engine"):
+        digests["engine"] = str(row["engine"])
+    return MappingProxyType(digests)
 
 
 def _time(at: datetime | None) -> datetime:

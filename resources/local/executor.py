@@ -98,6 +98,15 @@ class LocalExecutor:
 
         deployment.clean(run_id, self._home, ledger, log)
 
+    def digests(self, deployment_config: str) -> Mapping[str, str]:
+        """See `Executor.digests`: the engine installed here, and the templates as they are now."""
+        kind = KINDS.get(deployment_config)
+        if kind is None:
+            return {}
+        from resources.local.projects import template_digest
+
+        return {"engine": kind.engine(), "template": template_digest(kind)}
+
     def evidence(self, configuration: Configuration, outputs: Mapping[str, Any]) -> Evidence:
         """Say what the result depended on: digests that the stages reached by now, and the engine installed here."""
         kind = KINDS.get(configuration.deployment_config)

@@ -25,6 +25,7 @@ from resources.ci_table import SqliteCiTable
 from resources.executor import StageRequest
 from resources.home import Home
 from resources.ledger import Ledger
+from resources.person_words import PersonWords
 from resources.platform import Platform
 from resources.progress import Event
 from resources.result_store import ResultStore
@@ -59,6 +60,9 @@ class Scripted:
         self.unclean = unclean
         self.performed: list[tuple[str, Stage]] = []
         self.cleaned: list[str] = []
+
+    def digests(self, deployment_config: str) -> Mapping[str, str]:
+        return {}
 
     def reaches(self, instance: Instance) -> bool:
         return instance.local
@@ -132,6 +136,7 @@ def platform_with(home: Home, executor: Any) -> Platform:
         ledger=Ledger(home.database),
         rounds=Rounds(home.database),
         store=ResultStore(home.results, ci.fenced_out),
+        words=PersonWords(home.database),
         executor=executor,
     )
 

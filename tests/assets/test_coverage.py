@@ -1,5 +1,6 @@
 """Coverage, gaps and checks: one run for all families, and checks that fail on what is really wrong in a file."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -8,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from scripted_runs import Graph, fails
 
-from mlcc_dagster.core.configuration import DIMENSIONS
+from mlcc_dagster.core.configuration import DIMENSIONS, Vector
 from mlcc_dagster.core.outcome import Outcome
 from mlcc_dagster.core.stages import Stage
+from mlcc_dagster.core.verdicts import Say, Word
 from resources import processes
 from resources.lifecycle import RunRequest, begin
 from resources.result_store import DamagedResults
@@ -210,3 +212,30 @@ def test_damage_that_does_not_go_away_is_raised(graph: Graph) -> None:
     with pytest.raises(DamagedResults):
         graph.platform.store.snapshot().read(read)
     assert len(looks) == 2
+
+
+def test_interactions_are_measured_over_all_families_and_missing_ones_named(graph: Graph) -> None:
+    assert graph.run().success
+    run = graph.refresh()
+    (event,) = [e for e in run.get_asset_materialization_events() if e.asset_key == dg.AssetKey("interaction_coverage")]
+    metadata = event.materialization.metadata
+    subsets = {record["dimensions"]: record for record in (r.data for r in metadata["2-way by dimensions"].records)}
+    assert len(subsets) == 15
+    both = subsets["deployment_config x model_family"]
+    assert (both["covered"], both["possible"]) == (1, 11), (
+        "five servers of predictors x two families, and one of language models"
+    )
+    assert metadata["2-way missing"].value == sum(s["possible"] - s["covered"] for s in subsets.values())
+    assert {"1-way covered", "2-way covered", "3-way covered"} <= set(metadata)
+
+
+def test_a_persons_mark_is_a_live_verdict_of_the_asset_and_no_longer_a_startable_gap(graph: Graph) -> None:
+    vector = Vector("http-flask", "random-forest", "local", "none", "1", "realtime-inference")
+    graph.platform.words.say(Word(vector, Say.MARK, "flask is old", "ann", datetime.now(UTC)))
+    run = graph.refresh()
+    (event,) = [e for e in run.get_asset_materialization_events() if e.asset_key == dg.AssetKey("unfeasible_verdicts")]
+    assert event.materialization.metadata["live"].value == 1
+    (record,) = event.materialization.metadata["verdicts"].records
+    assert record.data["why"] == "marked: flask is old (ann)"
+    gaps = metadata_of(graph, run, "gap_list")["random-forest"]
+    assert gaps["startable"] == gaps["gaps"] - 1  # type: ignore[operator]

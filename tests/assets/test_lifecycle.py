@@ -1,5 +1,6 @@
 """The lifecycle graph: whatever a stage does, the record is right, what was proven is materialized, and nothing is left."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -7,13 +8,15 @@ import pytest
 from scripted_runs import Graph, Script, fails, job_over
 
 from assets.reaping import owner_of
+from mlcc_dagster.core.configuration import Configuration
+from mlcc_dagster.core.constraints import refusals
 from mlcc_dagster.core.exceptions import HomeError
-from mlcc_dagster.core.outcome import Claim, Owner
+from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Outcome, Owner, StageResult, StageStatus
 from mlcc_dagster.core.stages import CANONICAL_ORDER, Stage
 from resources import processes
 from resources.ci_table import SqliteCiTable
 from resources.executor import StageRequest
-from resources.lifecycle import find_configuration
+from resources.lifecycle import find_configuration, refused_by_preflight
 from resources.progress import RunEnded
 
 PERFORMED = [
@@ -447,3 +450,115 @@ def re_execution(graph: Graph, parent: dg.ExecuteInProcessResult, *, from_failur
         tags=dict(run.tags),
         raise_on_error=False,
     )
+
+
+TOO_LARGE = Configuration(
+    deployment_config="transformers-vllm",
+    model_name="Qwen/Qwen3-32B",
+    model_family="qwen3",
+    instance_type="ml.g5.xlarge",
+    region="us-west-2",
+)
+TOO_LARGE_SENTENCE = (
+    "Qwen/Qwen3-32B needs 70.40 GB (32 billion parameters x 2 bytes x 1.1) and ml.g5.xlarge gives 21.60 GB "
+    "(0.9 x 24 GB x tp 1); choose GPUs with more memory, a higher tp_degree or fewer bits per weight"
+)
+
+
+def registered(graph: Graph, configuration: Configuration) -> str:
+    """Register a configuration that the catalog has no entry for; return its id."""
+    plan = BenchmarkPlan(enabled=True, workload="multi_turn_chat", concurrency_levels=(1, 4))
+    return graph.platform.ci.register(configuration, benchmark=plan).config_id
+
+
+def test_what_preflight_refutes_is_never_started_and_its_row_says_why_at_no_cost(graph: Graph) -> None:
+    graph.platform.ledger.reserve("tier", "key-1", 5.0, ceiling_usd=10.0, deadline_seconds=600)
+    run = graph.run(registered(graph, TOO_LARGE), round_id="r1", reservation="key-1")
+    assert not run.success
+    assert graph.materialized(run) == {}
+    assert graph.executor.performed == []
+    (row,) = graph.rows()
+    assert (
+        row
+        | {
+            "status": "unfeasible",
+            "failure_stage": "generate",
+            "failure_category": "preflight",
+            "failure_retryable": False,
+            "failure_reason": TOO_LARGE_SENTENCE,
+            "cost_usd": 0.0,
+            "evidence": '{"constraint": "memory-fit@1"}',
+            "engine": None,
+            "execution": None,
+            "raw_uri": None,
+            "concurrency": 0,
+        }
+        == row
+    )
+    sentence = graph.failure(run)
+    assert sentence == (
+        f"transformers-vllm Qwen/Qwen3-32B ml.g5.xlarge was not started, preflight refutes it: {TOO_LARGE_SENTENCE}"
+    )
+    assert isinstance(graph.events[-1], RunEnded)
+    assert graph.events[-1].sentence == sentence
+    assert step_metadata(run, "generate")["category"] == "preflight"
+    assert {step_metadata(run, stage.value)["said"] for stage in PERFORMED[1:]} == {"generate failed"}
+    (attempt,) = graph.platform.ci.attempts()
+    assert (attempt.state, attempt.status, attempt.cost_usd) == ("finished", "unfeasible", 0.0)
+    assert (attempt.failure_category, attempt.retry_due) == ("preflight", None)
+    settled = graph.platform.ledger.reservation("key-1")
+    assert settled is not None
+    assert (settled.state, settled.spent_usd) == ("settled", 0.0)
+    graph.assert_nothing_alive()
+
+
+def test_every_constraint_that_refutes_is_told_and_the_first_is_what_the_verdict_depends_on(graph: Graph) -> None:
+    run = graph.run(registered(graph, replace(TOO_LARGE, quantization="fp8", tp_degree=2)))
+    (row,) = graph.rows()
+    assert row["evidence"] == '{"constraint": "tp-within-gpus@1"}'
+    for said in (row["failure_reason"], graph.failure(run)):
+        assert "ml.g5.xlarge has 1" in said
+        assert "does not compute in fp8" in said
+    assert graph.executor.performed == []
+
+
+def test_a_catalog_that_refutes_a_run_already_begun_does_not_make_it_one_that_cost_nothing(graph: Graph) -> None:
+    catalog = graph.platform.catalog
+
+    def edit(request: StageRequest) -> None:
+        # from now on the run's region is unknown
+        object.__setattr__(graph.platform, "catalog", replace(catalog, local_region="elsewhere"))
+
+    graph.executor.scripts[Stage.BUILD] = edit
+    run = graph.run()
+    assert run.success
+    assert [stage for _, stage in graph.executor.performed] == PERFORMED
+    assert all(row["cost_usd"] > 0 for row in graph.rows())
+    configuration, _, _ = find_configuration(graph.platform, graph.config_id)
+    assert refusals(configuration, graph.platform.catalog), "a run begun now would be refuted"
+
+
+def test_tuning_that_is_not_managed_is_refused_before_it_begins_and_says_nothing_against_serving(graph: Graph) -> None:
+    mistral = replace(
+        TOO_LARGE, model_name="mistralai/Mistral-7B-Instruct-v0.2", model_family="mistral", enable_lora=True
+    )
+    owner = processes.this_process("a run")
+    begun = Outcome(
+        claim=Claim("0" * 16, 1, owner, "r1", "2026-06-09T14:30:22.000000Z"),
+        configuration=mistral,
+        run_type="ci",
+        stages=frozenset(Stage),
+        benchmark=BenchmarkPlan(enabled=False, workload="none", concurrency_levels=()),
+        technique="sft",
+    )
+    passed = (StageResult(stage, StageStatus.PASS, "", 1.0) for stage in (Stage.GENERATE, Stage.DEPLOY, Stage.TEST))
+    for result in passed:
+        begun = begun.with_result(result)
+    refused = refused_by_preflight(graph.platform, Stage.TUNE, begun)
+    assert refused is not None
+    assert refused.outputs == {"constraint": "tuning-managed@1"}
+    assert refused_by_preflight(graph.platform, Stage.BENCHMARK, begun) is None
+    done = begun.with_result(refused)
+    assert (done.status, done.refuted, done.run_status) == ("completed", False, "fail-tune-sft")
+    assert done.skip_reason(Stage.ADAPTER) == "tune failed"
+    assert done.skip_reason(Stage.BENCHMARK) is None

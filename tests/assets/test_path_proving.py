@@ -25,7 +25,7 @@ def proven_tier(graph: Graph) -> Graph:
 
 
 def survey(graph: Graph) -> Survey:
-    return Survey.take(graph.platform.store, graph.platform.catalog, graph.platform.executor)
+    return Survey.take(graph.platform)
 
 
 def tick(graph: Graph) -> dg.SensorResult:

@@ -72,7 +72,7 @@ def test_coverage_as_json_has_the_documented_shape_and_adds_up(mlcc: Call, prove
     assert (answer.code, answer.err) == (0, "")
     document = answer.document
     counts = document["counts"]
-    assert list(document) == ["executor", "counts", "shares", "proofs_by_executor", "matrix"]
+    assert list(document) == ["executor", "counts", "excluded", "shares", "proofs_by_executor", "matrix"]
     assert document["executor"] == "local"
     assert (counts["proven"], counts["failed"], counts["unfeasible"]) == (2, 1, 0)
     assert counts["possible"] == sum(counts[name] for name in ("proven", "failed", "unfeasible", "untested"))

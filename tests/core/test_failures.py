@@ -34,6 +34,7 @@ def test_the_categories_are_the_documented_ones_and_each_says_what_to_do():
         "model_incompatibility",
         "service_limitation",
         "quota",
+        "preflight",
     }
     assert all(category.action and category.next_step.endswith(".") for category in CATEGORIES.values())
     assert all((category.wait is not None) == category.retryable for category in CATEGORIES.values())
@@ -54,6 +55,7 @@ def test_the_categories_are_the_documented_ones_and_each_says_what_to_do():
         ("oom", 1, None, "not retryable"),
         ("quota", 1, None, "until the quota changes"),
         ("code_bug", 1, None, "until fixed"),
+        ("preflight", 1, None, "refuted by what is declared, not by what was tried"),
     ],
 )
 def test_a_retry_is_due_by_category_and_attempt(category: str, attempt: int, minutes: int | None, reason: str):

@@ -11,16 +11,14 @@ import catalog
 from catalog.loader import FILES, load_catalog
 from catalog.model import CONSTRAINT_CHECKS
 from mlcc_dagster.core.configuration import DIMENSIONS, Configuration, Vector
+from mlcc_dagster.core.constraints import CHECKS, refusals
 from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.resolution import (
-    CHECKS,
     Unresolved,
     configuration_of,
-    possible_vectors,
-    refusals,
     resolve,
-    universe_values,
 )
+from mlcc_dagster.core.universe import Universe, universe_values
 
 CATALOG = load_catalog()
 SHIPPED = (*CATALOG.entries, *(entry for entries in CATALOG.extensions.values() for entry in entries))
@@ -345,7 +343,7 @@ def test_an_executor_that_cannot_run_it_gives_its_reason() -> None:
 
 
 def test_what_the_local_executor_can_prove_holds_the_gap_left_on_purpose() -> None:
-    possible = possible_vectors(CATALOG, runs_local_http)
+    possible = Universe.of(CATALOG, runs_local_http).possible
     realtime = {(v.deployment_config, v.model_family) for v in possible if v.deployment_target == "realtime-inference"}
     assert realtime == {
         ("http-flask", "random-forest"),
@@ -360,7 +358,7 @@ def test_what_the_local_executor_can_prove_holds_the_gap_left_on_purpose() -> No
 
 @pytest.fixture(scope="module")
 def universe() -> tuple[Vector, ...]:
-    return possible_vectors(CATALOG, runs_all)
+    return Universe.of(CATALOG, runs_all).possible
 
 
 def test_the_universe_holds_the_vector_of_every_entry_with_a_family(universe: tuple[Vector, ...]) -> None:
@@ -389,7 +387,7 @@ def test_the_universe_leaves_nothing_out_that_resolves() -> None:
     values = universe_values(small)
     product = [Vector(*point) for point in itertools.product(*values.values())]
     expected = {vector for vector in product if isinstance(resolve(vector, small, runs_all), Configuration)}
-    assert set(possible_vectors(small, runs_all)) == expected
+    assert set(Universe.of(small, runs_all).possible) == expected
     assert 0 < len(expected) < len(product)
 
 
@@ -419,8 +417,8 @@ def test_families_that_the_executor_does_not_reach_are_not_even_tried() -> None:
         asked.append(configuration.instance_type)
         return None if configuration.instance_type.startswith("local.") else "elsewhere"
 
-    everything = possible_vectors(CATALOG, can_run)
+    everything = Universe.of(CATALOG, can_run).possible
     assert any(not each.startswith("local.") for each in asked)
     asked.clear()
-    assert possible_vectors(CATALOG, can_run, reaches=lambda instance: instance.local) == everything
+    assert Universe.of(CATALOG, can_run, reaches=lambda instance: instance.local).possible == everything
     assert all(each.startswith("local.") for each in asked)

@@ -63,6 +63,9 @@ class Sleeps:
         self.cleaned: list[str] = []
         self.broken = False
 
+    def digests(self, deployment_config: str) -> Mapping[str, str]:
+        return {}
+
     def reaches(self, instance: Instance) -> bool:
         return instance.local
 

@@ -30,8 +30,9 @@ from mlcc_dagster.core.gaps import Vector
 from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.metrics import metric_columns
 from mlcc_dagster.core.records import parse_record
-from mlcc_dagster.core.resolution import configuration_of, possible_vectors, resolve
+from mlcc_dagster.core.resolution import configuration_of, resolve
 from mlcc_dagster.core.stages import Stage
+from mlcc_dagster.core.universe import Universe
 from resources import processes
 from resources.home import Home
 from resources.load_client import event_data
@@ -114,7 +115,7 @@ def test_the_catalog_offers_exactly_what_is_served_here() -> None:
 def test_the_gaps_of_the_local_tier_are_two_quantizations_on_the_cheapest_instance(tmp_path: Path) -> None:
     can_run = LocalExecutor(Home(tmp_path)).can_run
     on_path = {configuration_of(entry, CATALOG).vector for entry in CATALOG.tier_entries("local")}
-    possible = {v for v in possible_vectors(CATALOG, can_run) if v.deployment_config == LLAMACPP.name}
+    possible = {v for v in Universe.of(CATALOG, can_run).possible if v.deployment_config == LLAMACPP.name}
     gaps = possible - on_path
     assert gaps == {
         Vector(LLAMACPP.name, "smollm2", "local", quantization, "1", "realtime-inference")
