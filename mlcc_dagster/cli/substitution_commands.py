@@ -40,8 +40,8 @@ def substitute(
 ) -> None:
     """Offer what is proven instead of a request.
 
-    The nearest vectors of the same model family by differing dimensions, then newest proof. Exit 0 when something is offered, 1 when the family
-    has nothing proven.
+    The nearest vectors of the same model family by differing dimensions, then newest proof. Exit 0 when something is
+    offered, 1 when the family has nothing proven.
     """
     from catalog.loader import load_catalog
     from mlcc_dagster.cli import console
