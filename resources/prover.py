@@ -23,7 +23,8 @@ from mlcc_dagster.core.planning import (
     plan,
 )
 from mlcc_dagster.core.resolution import Unresolved, resolve
-from resources.lifecycle import entry_of, limit_seconds, stages_of
+from mlcc_dagster.core.targets import SELECTIONS, Target, TargetList, resolve_target
+from resources.lifecycle import DEFAULT_STAGES, entry_of, limit_seconds, stages_of
 from resources.platform import Platform
 from resources.survey import Survey
 
@@ -31,6 +32,9 @@ START_SECONDS = 900.0
 """A promised run that has not begun after this long gives its money back."""
 
 RUN_TYPE = "path_prove"
+
+Wanted = Configuration | Unresolved
+"""What a priority target comes to on this executor."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Execution:
     max_proves: int = MAX_PROVES_PER_RUN
     max_usd: float = MAX_COST_PER_RUN_USD
     strategy: str = "neighbours"
+    targets: TargetList | None = None
 
     @classmethod
     def of_day(cls, now: datetime) -> "Execution":
@@ -48,9 +53,17 @@ class Execution:
         return cls(f"{RUN_TYPE}@{now:%Y%m%d}")
 
     @classmethod
-    def of_moment(cls, now: datetime, *, max_proves: int, max_usd: float, strategy: str = "neighbours") -> "Execution":
+    def of_moment(
+        cls,
+        now: datetime,
+        *,
+        max_proves: int,
+        max_usd: float,
+        strategy: str = "neighbours",
+        targets: TargetList | None = None,
+    ) -> "Execution":
         """An execution of its own, as a command starts it."""
-        return cls(f"{RUN_TYPE}@{now:%Y%m%dT%H%M%S}Z", max_proves, max_usd, strategy)
+        return cls(f"{RUN_TYPE}@{now:%Y%m%dT%H%M%S}Z", max_proves, max_usd, strategy, targets)
 
 
 @dataclass(frozen=True)
@@ -66,11 +79,11 @@ class Proof:
         return self.pick.candidate.config_id
 
 
-def benchmark_for(catalog: Catalog, configuration: Configuration) -> BenchmarkPlan:
-    """Return what a gap's run measures: the local profile of its kind on this machine, `multi_turn_chat` for language
-    models elsewhere, nothing where the catalog has no workload of the kind."""
+def benchmark_for(catalog: Catalog, configuration: Configuration, workload: str | None = None) -> BenchmarkPlan:
+    """Return what a gap's run measures: the `workload` that its target names, else the local profile of its kind on this
+    machine, `multi_turn_chat` for language models elsewhere, nothing where the catalog has no workload of the kind."""
     kind = catalog.deployment_configs[configuration.deployment_config].kind
-    wanted = {
+    wanted = workload or {
         ("predictor", True): "local_predict",
         ("language-model", True): "local_chat",
         ("language-model", False): "multi_turn_chat",
@@ -88,8 +101,28 @@ def most_seconds(platform: Platform, key: str, benchmark: BenchmarkPlan) -> floa
     return sum(limit_seconds(entry, stage) for stage in stages_of(entry, benchmark))
 
 
-def candidates(platform: Platform, survey: Survey) -> tuple[list[Candidate], dict[Vector, str]]:
-    """Return the gaps that may be started now, made concrete with their price, and why the others may not.
+def open_targets(platform: Platform, survey: Survey, targets: TargetList | None) -> list[tuple[Target, Wanted]]:
+    """Return the priority targets that are still to be proven, in their order, each with its configuration or the reason
+    why it has none here."""
+    if targets is None:
+        return []
+    pending = SELECTIONS["v1"].open_targets(targets, platform.catalog, proofs=survey.rows)
+    return [(target, _wanted(platform, target)) for target in pending]
+
+
+def _wanted(platform: Platform, target: Target) -> Wanted:
+    more = target.asked_stages - DEFAULT_STAGES
+    if more:
+        names = ", ".join(sorted(stage.value for stage in more))
+        return Unresolved(f"it asks for {names}, which a path proof does not run; leave these stages out of the target")
+    return resolve_target(target, platform.catalog, platform.executor.can_run)
+
+
+def candidates(
+    platform: Platform, survey: Survey, targets: TargetList | None = None
+) -> tuple[list[Candidate], dict[Vector, str]]:
+    """Return the gaps that may be started now, made concrete with their price, and why the others may not. Priority
+    targets come first and stand for the gap of their vector.
 
     Left out: gaps that wait (unfeasible, retry not due, parked), that nothing makes concrete, that have no price, whose
     configuration runs or is promised already.
@@ -100,11 +133,18 @@ def candidates(platform: Platform, survey: Survey) -> tuple[list[Candidate], dic
     promised = {
         key_config(r.run_key): r.state for r in platform.ledger.reservations() if r.state in {"reserved", "active"}
     }
-    for gap in survey.gaps:
+    wanted: dict[Vector, tuple[int, Target, Configuration]] = {}
+    for place, (target, configuration) in enumerate(open_targets(platform, survey, targets), start=1):
+        if not isinstance(configuration, Unresolved):
+            wanted.setdefault(configuration.vector, (place, target, configuration))
+    listed = {gap.vector for gap in survey.gaps}
+    others = [survey.gap(vector) for vector in wanted if vector not in listed]
+    for gap in (*others, *survey.gaps):
         if not gap.reason.startable:
             left_out[gap.vector] = f"{gap.reason.value}: {gap.detail}"
             continue
-        configuration = resolve(gap.vector, platform.catalog, platform.executor.can_run)
+        place, target, configuration = wanted.get(gap.vector, (None, None, None))
+        configuration = configuration or resolve(gap.vector, platform.catalog, platform.executor.can_run)
         if isinstance(configuration, Unresolved):
             left_out[gap.vector] = configuration.reason
             continue
@@ -117,14 +157,15 @@ def candidates(platform: Platform, survey: Survey) -> tuple[list[Candidate], dic
         elif promised.get(key) == "active":
             left_out[gap.vector] = "money is promised to a run of it"
         else:
-            most = most_seconds(platform, key, benchmark_for(platform.catalog, configuration))
-            found.append(Candidate(gap, key, configuration, price * most))
+            workload = target.workload if target is not None else None
+            most = most_seconds(platform, key, benchmark_for(platform.catalog, configuration, workload))
+            found.append(Candidate(gap, key, configuration, price * most, place, workload))
     return found, left_out
 
 
 def make_plan(platform: Platform, survey: Survey, execution: Execution) -> Plan:
     """Plan what is left of an execution. Promises of it that no run has begun count as free: they are picked again."""
-    found, left_out = candidates(platform, survey)
+    found, left_out = candidates(platform, survey, execution.targets)
     totals = platform.ledger.totals(execution.name)
     waiting = [r for r in platform.ledger.reservations(state="reserved") if r.budget == execution.name]
     return plan(
@@ -161,7 +202,7 @@ def promise(platform: Platform, execution: Execution, planned: Plan, *, at_most:
             max_runs=execution.max_proves,
         ):
             given += 1
-            benchmark = benchmark_for(platform.catalog, candidate.configuration)
+            benchmark = benchmark_for(platform.catalog, candidate.configuration, candidate.workload)
             platform.ci.register(candidate.configuration, benchmark=benchmark)
             yield Proof(run_key, pick)
 

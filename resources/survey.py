@@ -15,7 +15,7 @@ from typing import Any
 from catalog.model import Catalog
 from mlcc_dagster.core.configuration import Vector
 from mlcc_dagster.core.coverage import Coverage
-from mlcc_dagster.core.gaps import Gap, GapList, catalog_gaps, observed_gaps
+from mlcc_dagster.core.gaps import Gap, GapList, catalog_gaps, observed_gaps, proven_neighbours
 from mlcc_dagster.core.interactions import InteractionCoverage, interaction_coverage
 from mlcc_dagster.core.result_columns import moment_of
 from mlcc_dagster.core.standing import Standing
@@ -174,6 +174,12 @@ class Survey:
     def gaps(self) -> list[Gap]:
         """The possible vectors that are not proven, in rank order with their reasons (catalog universe)."""
         return catalog_gaps(self.possible, self.standing, now=self.taken_at)
+
+    def gap(self, vector: Vector) -> Gap:
+        """Return an unproven vector as a gap, also one that is not among the possible ones. Raises `ValueError` for a
+        proven one."""
+        neighbours = len(proven_neighbours(vector, self.standing.proven))
+        return Gap(vector, neighbours, *self.standing.reason(vector, now=self.taken_at))
 
     @cached_property
     def observed(self) -> GapList:

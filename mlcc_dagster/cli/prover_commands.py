@@ -1,10 +1,14 @@
 """`mlcc path-prove`: fill the gaps that a budget affords, re-planning after each result."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlcc_dagster.cli.help_pages import examples
+
+if TYPE_CHECKING:
+    from mlcc_dagster.core.targets import TargetList
 
 
 def add_to(app: typer.Typer) -> None:
@@ -17,6 +21,9 @@ def add_to(app: typer.Typer) -> None:
 def path_prove(
     max_proves: Annotated[int, typer.Option(help="Most configurations to prove.")] = 10,
     max_cost: Annotated[float, typer.Option(help="Most USD to spend, promised money included.")] = 50.0,
+    targets: Annotated[
+        Path | None, typer.Option(help="YAML or JSON file of priority targets, which are proven before any other gap.")
+    ] = None,
     strategy: Annotated[str, typer.Option(help="How gaps are ranked: neighbours.")] = "neighbours",
     executor: Annotated[str | None, typer.Option(help="Executor (default: the home's).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, start nothing, promise nothing.")] = False,
@@ -35,7 +42,8 @@ def path_prove(
     from mlcc_dagster.cli.proving import run_execution
     from mlcc_dagster.core.exceptions import InvalidInput
     from mlcc_dagster.core.planning import strategy_named
-    from resources.prover import Execution, make_plan
+    from mlcc_dagster.core.resolution import Unresolved
+    from resources.prover import Execution, make_plan, open_targets
     from resources.survey import Survey
 
     problems = []
@@ -46,8 +54,14 @@ def path_prove(
     if problems:
         raise InvalidInput("the request", problems)
     strategy_named(strategy)
+    wanted = targets_in(targets)
     platform = open_platform(executor, to_read=dry_run)
-    execution = Execution.of_moment(datetime.now(UTC), max_proves=max_proves, max_usd=max_cost, strategy=strategy)
+    execution = Execution.of_moment(
+        datetime.now(UTC), max_proves=max_proves, max_usd=max_cost, strategy=strategy, targets=wanted
+    )
+    for target, configuration in open_targets(platform, Survey.take(platform), wanted):
+        if isinstance(configuration, Unresolved):
+            console.warn(f"priority target {target} is left out: {configuration.reason}")
     if not dry_run:
         report = run_execution(platform, execution, verbose=verbose, show=not json)
         if json:
@@ -81,3 +95,18 @@ def path_prove(
     )
     for row in left_out:
         console.say(f"left out {row['vector']}: {row['why']}")
+
+
+def targets_in(path: Path | None) -> "TargetList | None":
+    """Read a file of priority targets, none where none is named; raises `InvalidInput` with all its mistakes."""
+    if path is None:
+        return None
+    from catalog.reading import read_yaml
+    from mlcc_dagster.core.exceptions import InvalidInput
+    from mlcc_dagster.core.targets import read_targets
+
+    problems: list[str] = []
+    document = read_yaml(path, problems)
+    if problems:
+        raise InvalidInput(str(path), problems)
+    return read_targets(document, source=str(path))

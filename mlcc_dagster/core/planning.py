@@ -23,12 +23,15 @@ BUDGET_EXCEEDED = "budget_exceeded"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A gap made concrete: what would run, and the most it can cost (USD): price x the limits of its stages."""
+    """A gap made concrete: what would run, and the most it can cost (USD): price x the limits of its stages. `priority`
+    is its place among the priority targets, from 1, none for any other gap; `workload` the one that a target names."""
 
     gap: Gap
     config_id: str
     configuration: Configuration
     promised_usd: float
+    priority: int | None = None
+    workload: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,12 @@ def strategy_named(name: str) -> Strategy:
         raise UsageError(f"unknown strategy '{name}'; use one of {', '.join(STRATEGIES)}") from None
 
 
+def _priority_first(ranked: list[tuple[Candidate, str]]) -> list[tuple[Candidate, str]]:
+    targets = sorted((each for each in ranked if each[0].priority is not None), key=lambda each: each[0].priority or 0)
+    others = [each for each in ranked if each[0].priority is None]
+    return [*((c, f"priority target {c.priority}, {why}") for c, why in targets), *others]
+
+
 def plan(
     candidates: Iterable[Candidate],
     *,
@@ -84,7 +93,8 @@ def plan(
     max_usd: float,
     left_out: Mapping[Vector, str] = MappingProxyType({}),
 ) -> Plan:
-    """Pick what a budget affords, best first. `max_proves` and `max_usd` are what is left of the execution's bounds.
+    """Pick what a budget affords: priority targets in their order, then best first. `max_proves` and `max_usd` are what
+    is left of the execution's bounds.
 
     A candidate that is too dear is left out and cheaper ones behind it may still be picked: the first pick has to fit as
     every other one does.
@@ -93,7 +103,7 @@ def plan(
     reasons = dict(left_out)
     spent = 0.0
     ended_by = ALL_GAPS_FILLED
-    for candidate, why in strategy_named(strategy)(list(candidates)):
+    for candidate, why in _priority_first(strategy_named(strategy)(list(candidates))):
         if len(picks) >= max_proves:
             reasons[candidate.gap.vector] = f"{max_proves} more proves are allowed and all are taken"
             ended_by = MAX_PROVES_REACHED

@@ -180,3 +180,43 @@ def test_a_verdict_of_another_engine_has_expired(mlcc: Call, proven_home: Path):
     assert "engine changed from flask 0.1 to " in verdict["why"]
     reasons = {g["deployment_config"]: g["reason"] for g in mlcc("gaps", "--limit", "0", "--json").document["gaps"]}
     assert reasons["http-flask"] == "unfeasible_expired"
+
+
+TARGETS = """
+version: 1
+defaults: {instance_type: local.1cpu, deployment_config: http-flask}
+targets:
+- {model_name: sklearn/logistic-regression-digits}
+- {model_name: Qwen/Qwen3-32B, instance_type: ml.g5.xlarge, deployment_config: transformers-vllm}
+- {model_name: sklearn/random-forest-digits}
+- {model_name: HuggingFaceTB/SmolLM2-135M-Instruct, deployment_config: transformers-llamacpp, stages: [tune-sft]}
+"""
+
+
+def test_priority_targets_come_before_any_gap_and_proven_ones_are_done(mlcc: Call, proven_home: Path, tmp_path: Path):
+    (tmp_path / "targets.yaml").write_text(TARGETS, "utf-8")
+    words = ["path-prove", "--dry-run", "--json"]
+    plain = mlcc(*words).document["picks"]
+    answer = mlcc(*words, "--targets", str(tmp_path / "targets.yaml"))
+    first, *others = answer.document["picks"]
+    assert first["configuration"] == "http-flask sklearn/logistic-regression-digits local.1cpu"
+    assert first["why"].startswith("priority target 1, ")
+    assert not any("priority" in pick["why"] for pick in others), "the third is proven, the others cannot run here"
+    assert {pick["config_id"] for pick in plain} == {pick["config_id"] for pick in answer.document["picks"]}
+    left_out = [line for line in answer.err.splitlines() if "is left out" in line]
+    assert len(left_out) == 2
+    assert "70.40 GB" in left_out[0]
+    assert "it asks for tune, which a path proof does not run" in left_out[1]
+
+
+def test_every_mistake_of_a_targets_file_is_said_at_once_and_no_home_is_made(mlcc: Call, home: Path, tmp_path: Path):
+    path = tmp_path / "targets.yaml"
+    path.write_text("version: 2\ntargets: [{modelname: x}, {model_name: y, tp_degree: many}]", "utf-8")
+    answer = mlcc("path-prove", "--targets", str(path), "--dry-run")
+    assert (answer.code, answer.out) == (2, "")
+    for said in ("version", "modelname", "tp_degree"):
+        assert said in answer.err
+    absent = mlcc("path-prove", "--targets", str(tmp_path / "absent.yaml"))
+    assert (absent.code, absent.out) == (2, "")
+    assert "the file is missing" in absent.err
+    assert not home.exists()
