@@ -20,7 +20,8 @@ from mlcc_dagster.core.exceptions import LeaseLost, MlccError, StageFailed, Usag
 from mlcc_dagster.core.failures import PREFLIGHT, known, retry_due
 from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.outcome import BenchmarkPlan, Outcome, Owner, StageResult, StageStatus
-from mlcc_dagster.core.records import RequestRecord, parse_record, result_rows, utc_text
+from mlcc_dagster.core.records import result_rows, utc_text
+from mlcc_dagster.core.request_records import RequestRecord, parse_record
 from mlcc_dagster.core.resolution import configuration_of
 from mlcc_dagster.core.stages import (
     CANONICAL_ORDER,

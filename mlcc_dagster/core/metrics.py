@@ -21,14 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from mlcc_dagster.core.exceptions import MlccError
-
-if TYPE_CHECKING:
-    from mlcc_dagster.core.records import RequestRecord
-
-PROFILING_PHASE = "profiling"
+from mlcc_dagster.core.request_records import PROFILING_PHASE, RequestRecord
 
 
 class NoSuccessfulRequest(MlccError):

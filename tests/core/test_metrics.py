@@ -16,7 +16,8 @@ from mlcc_dagster.core.metrics import (
     metric_columns,
     percentile,
 )
-from mlcc_dagster.core.records import COLUMN_NAMES, RequestRecord
+from mlcc_dagster.core.records import COLUMN_NAMES
+from mlcc_dagster.core.request_records import RequestRecord
 
 
 def request(start_ms: int, latency_ms: int, **metrics: float) -> RequestRecord:

@@ -17,13 +17,12 @@ from mlcc_dagster.core.records import (
     COLUMN_NAMES,
     COLUMNS,
     SCHEMA_VERSION,
-    RequestRecord,
-    parse_record,
     partition_path,
     result_rows,
     row_problems,
     utc_text,
 )
+from mlcc_dagster.core.request_records import RequestRecord, parse_record
 from mlcc_dagster.core.stages import Stage
 
 ROOT = Path(__file__).parents[2]

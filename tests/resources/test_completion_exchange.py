@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlcc_dagster.core.records import parse_record
+from mlcc_dagster.core.request_records import parse_record
 from resources.load_client import Answer, CompletionExchange, RequestFailed, event_data, measure_level
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}

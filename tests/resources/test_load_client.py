@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from mlcc_dagster.core.exceptions import StageFailed
-from mlcc_dagster.core.records import parse_record
+from mlcc_dagster.core.request_records import parse_record
 from resources.load_client import Answer, JsonExchange, LevelSummary, RequestFailed, measure_level
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from mlcc_dagster.core.exceptions import StageFailed, UsageError
 from mlcc_dagster.core.failures import CATEGORIES, classify
 from mlcc_dagster.core.metrics import inter_token_latency, request_latency
 from mlcc_dagster.core.outcome import BenchmarkPlan
-from mlcc_dagster.core.records import RequestRecord, parse_record
+from mlcc_dagster.core.request_records import RequestRecord, parse_record
 from mlcc_dagster.core.stages import DEFAULT_LIMIT_SECONDS, Stage
 from resources.modelled_outcomes import FAILURES, ModelledFailure, ModelledOutcomes, Script
 from resources.played import Played

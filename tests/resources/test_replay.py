@@ -16,7 +16,7 @@ from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import StageFailed, UsageError
 from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.outcome import BenchmarkPlan, Outcome, Owner, StageStatus
-from mlcc_dagster.core.records import parse_record
+from mlcc_dagster.core.request_records import parse_record
 from mlcc_dagster.core.stages import CANONICAL_ORDER, Stage
 from resources.executor import StageRequest
 from resources.home import Home

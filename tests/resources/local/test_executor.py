@@ -19,7 +19,7 @@ from local_runs import TO_PUSH, Run, SmallWorkload, StartRun, configuration
 
 from mlcc_dagster.core import failures
 from mlcc_dagster.core.exceptions import StageFailed
-from mlcc_dagster.core.records import parse_record
+from mlcc_dagster.core.request_records import parse_record
 from mlcc_dagster.core.stages import Stage
 from resources import processes
 from resources.home import Home

@@ -29,7 +29,7 @@ from mlcc_dagster.core.exceptions import StageFailed
 from mlcc_dagster.core.gaps import Vector
 from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.metrics import metric_columns
-from mlcc_dagster.core.records import parse_record
+from mlcc_dagster.core.request_records import parse_record
 from mlcc_dagster.core.resolution import configuration_of, resolve
 from mlcc_dagster.core.stages import Stage
 from mlcc_dagster.core.universe import Universe
