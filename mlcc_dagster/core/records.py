@@ -1,8 +1,8 @@
-"""Result rows and the raw request records they are computed from.
+"""Result rows: what one finished run writes.
 
-Belongs here: the columns of `mlcc_ci.benchmark_results`, one request as read from an AIPerf export, the rows of a
-finished run and where their file lies. Not here: how a metric is computed (`metrics.py`), writing and reading files
-(the result store).
+Belongs here: the columns of `mlcc_ci.benchmark_results`, the rows of a finished run and where their file lies. Not here:
+the raw records they are computed from (`request_records.py`), how a metric is computed (`metrics.py`), writing and
+reading files (the result store).
 """
 
 import json
