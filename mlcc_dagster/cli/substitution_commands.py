@@ -40,8 +40,8 @@ def substitute(
 ) -> None:
     """Offer what is proven instead of a request.
 
-    The nearest vectors of the same model family by differing dimensions, then newest proof. Exit 0 when something is
-    offered, 1 when the family has nothing proven.
+    The nearest vectors of the same model family by differing dimensions, then newest proof. That nothing
+    of the family is proven is an answer too, with the distance of the nearest proven vector of another.
     """
     from catalog.loader import load_catalog
     from mlcc_dagster.cli import console
@@ -87,5 +87,3 @@ def substitute(
             ([e.distance, *e.proven.values(), "; ".join(e.explanation) or "nothing"] for e in answer.substitutions),
             right=["distance"],
         )
-    if answer.message is not None:
-        raise typer.Exit(1)
