@@ -6,7 +6,7 @@ STAMP := $(VENV)/.ready
 UV_VERSION := 0.13.9
 WORKERS ?= 2
 
-.PHONY: help setup run test test-slow lint bench ui lock clean
+.PHONY: help setup run test test-slow test-slow-again lint bench ui lock clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -41,6 +41,9 @@ test: setup ## Run every check: lint, types, import floors, docs, and the tests 
 
 test-slow: setup ## Run the slow tests: real kills, a real browser, the language model.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "slow or browser" --durations=15
+
+test-slow-again: setup ## Run the slow tests that failed last time again, one after the other.
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "slow or browser"
 
 lint: setup ## Check style, types and import floors.
 	$(BIN)/ruff check .

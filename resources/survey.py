@@ -108,7 +108,20 @@ class Survey:
             rows = self.snapshot.read(lambda snapshot: snapshot.rows(columns=EVIDENCE_COLUMNS))
         if self.as_of is None:
             return rows
-        return [row for row in rows if (at := moment_of(row.get("run_timestamp"))) is None or at <= self.as_of]
+        return [row for row in rows if self._known_then(row)]
+
+    @property
+    def whole_rows(self) -> Sequence[Mapping[str, Any]]:
+        """The same rows with every column they have; the store's also under the name `tp_degree`."""
+        if self.snapshot is None:
+            return self.rows
+        rows = self.snapshot.read(lambda snapshot: snapshot.rows())
+        found = [row | {"tp_degree": row["tensor_parallel_degree"]} for row in rows]
+        return found if self.as_of is None else [row for row in found if self._known_then(row)]
+
+    def _known_then(self, row: Mapping[str, Any]) -> bool:
+        at = moment_of(row.get("run_timestamp"))
+        return at is None or self.as_of is None or at <= self.as_of
 
     @property
     def skipped(self) -> tuple[tuple[Path, str], ...]:

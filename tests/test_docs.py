@@ -248,4 +248,4 @@ def test_the_whole_tour_works_from_the_top_and_ends_as_the_readme_shows(tour: Mo
     page = README.read_text("utf-8")
     again = tour.refreshed(page, tmp_path / "home")
     for shown, now in zip(tour.STEP.finditer(page), tour.STEP.finditer(again), strict=True):
-        assert told(now["output"]) == told(shown["output"]), f"run `python docs/tour.py`: {shown['commands']}"
+        assert told(now["output"]) == told(shown["output"]), f"run `python docs/tour.py`: {now[0]}"

@@ -26,6 +26,7 @@ from mlcc_dagster.cli import (
     unfeasible_commands,
 )
 from mlcc_dagster.cli.help_pages import examples, show_help
+from mlcc_dagster.core.exceptions import UsageError
 
 app = typer.Typer(
     name="mlcc",
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     level = store_log.level
     store_log.setLevel(logging.ERROR)
     try:
+        refuse_undecodable(words)
         code = app(words, prog_name="mlcc", standalone_mode=False) or 0
         # What is still buffered may meet a reader (head, less) that went away; at exit nobody could catch that.
         sys.stdout.flush()
@@ -94,6 +96,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     finally:
         store_log.setLevel(level)
     sys.exit(code)
+
+
+def refuse_undecodable(words: Sequence[str]) -> None:
+    """Raise `UsageError` naming the words of a command line that are no text in the terminal's encoding."""
+    broken = [word for word in words if any("\ud800" <= character <= "\udfff" for character in word)]
+    if broken:
+        shown = ", ".join(word.encode("utf-8", "backslashreplace").decode("utf-8") for word in broken)
+        raise UsageError(f"{shown}: no text in the encoding of this terminal; write it in UTF-8")
 
 
 def explained(error: Exception, words: Sequence[str]) -> tuple[str, int]:

@@ -29,8 +29,8 @@ def err() -> "Console":
 
 
 def say(text: str = "") -> None:
-    """Print one line of plain text to standard output."""
-    print(text)  # noqa: T201
+    """Print one line of plain text to standard output; half characters (of broken input) as escapes."""
+    print(text.encode("utf-8", "backslashreplace").decode("utf-8"))  # noqa: T201
 
 
 def warn(text: str) -> None:

@@ -75,7 +75,7 @@ def substitute(
         }
     )
     survey = take_survey(None, results=results, as_of=as_of)
-    answer = SubstitutionIndex(survey.rows).answer(requested, top=top)
+    answer = SubstitutionIndex(survey.whole_rows).answer(requested, top=top)
     if json:
         console.print_json(answer.to_json())
     elif answer.message is not None:

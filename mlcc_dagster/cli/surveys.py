@@ -20,6 +20,7 @@ def take_survey(executor: str | None, *, results: Path | None = None, as_of: str
 
     Raises `UsageError` for an unknown executor or a moment that is none, `InvalidInput` for an unusable file.
     """
+    from mlcc_dagster.cli import console
     from mlcc_dagster.cli.opening import executor_name, home_of, open_platform, warn_of_skipped
     from resources.survey import Survey
 
@@ -36,7 +37,11 @@ def take_survey(executor: str | None, *, results: Path | None = None, as_of: str
 
     home = home_of(executor)
     name = executor_name(executor, home)
-    return Survey.of_rows(read_results(results), load_catalog(), open_executor(name, home), as_of=moment)
+    found = read_results(results)
+    if found.unreadable_times:
+        rows = console.counted(found.unreadable_times, "row")
+        console.warn(f"{rows} of {results} with a run_timestamp that is no time; they count as older than all others")
+    return Survey.of_rows(found.rows, load_catalog(), open_executor(name, home), as_of=moment)
 
 
 def moment_asked(text: str | None) -> datetime | None:

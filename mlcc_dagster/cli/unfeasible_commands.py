@@ -68,7 +68,10 @@ def mark(vector: VectorWords, reason: Reason) -> None:
 
 
 def lift(vector: VectorWords, reason: Reason) -> None:
-    """Say that a vector may be tried again, whatever was said or found until now."""
+    """Say that a vector may be tried again, whatever was said or found until now.
+
+    A failed one may be tried at once, also where its attempts were used up.
+    """
     from mlcc_dagster.core.verdicts import Say
 
     _say(Say.LIFT, vector, reason)
@@ -80,6 +83,7 @@ def _say(say: "Say", text: str, reason: str) -> None:
 
     from mlcc_dagster.cli import console
     from mlcc_dagster.cli.opening import open_platform
+    from mlcc_dagster.core.exceptions import UsageError
     from mlcc_dagster.core.standing import Status
     from mlcc_dagster.core.verdicts import Say, Word
     from resources.survey import Survey
@@ -90,8 +94,8 @@ def _say(say: "Say", text: str, reason: str) -> None:
     before = survey.standing.status(vector)
     if say is Say.MARK and before is Status.PROVEN:
         console.warn(f"{vector} is proven; it stays so, and the mark is kept beside it")
-    if say is Say.LIFT and before is not Status.UNFEASIBLE:
-        console.warn(f"{vector} is {before.value}, not unfeasible; there is nothing to lift, and the word is kept")
+    if say is Say.LIFT and before not in (Status.UNFEASIBLE, Status.FAILED):
+        raise UsageError(f"{vector} is {before.value}: there is no verdict to lift; `mlcc unfeasible list` shows them")
     platform.words.say(Word(vector, say, reason.strip(), getpass.getuser(), datetime.now(UTC)))
     now = Survey.take(platform).standing.status(vector)
     console.say(f"{vector}: {before.value} before, {now.value} now")

@@ -164,7 +164,9 @@ def retry_due(category: str, attempt: int, now: datetime) -> datetime | None:
     entry = category_named(category)
     if entry.wait is None or attempt >= entry.max_attempts:
         return None
-    return now + entry.wait(attempt)
+    wait = entry.wait(attempt)
+    # a row of others may lie at the end of time, where nothing can be added
+    return now + wait if datetime.max.replace(tzinfo=now.tzinfo) - now > wait else now
 
 
 def known(stage: str, category: str, line: str | None) -> Classification:

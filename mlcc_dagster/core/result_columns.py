@@ -4,6 +4,7 @@ Belongs here: reading the dimensions, status and time of rows that need not be o
 here: the columns of our own table (`records.py`), what rows say of a vector (`standing.py`).
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import NoneType
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from mlcc_dagster.core.configuration import DIMENSIONS, text_value
 from mlcc_dagster.core.exceptions import InvalidInput
 
+_EPOCH_NUMBER = re.compile(r"\d{9,14}(\.\d*)?")
+_LAST_SECOND = 32_503_680_000.0  # the year 3000: what is larger counts milliseconds
 _PLAIN = frozenset({str, int, float, NoneType})
 
 Cells = Sequence[Any] | NDArray[Any]
@@ -46,9 +49,9 @@ def read_columns(
         columns = {name: [row.get(name) for row in every] for name in names}
     stored = columns.pop("tensor_parallel_degree")
     status = columns.pop("status")
-    if any(value is not None for value in stored):
+    if any(not is_null(value) for value in stored):
         degrees = zip(columns["tp_degree"], stored, strict=True)
-        columns["tp_degree"] = [other if value is None else value for value, other in degrees]
+        columns["tp_degree"] = [other if is_null(value) else value for value, other in degrees]
     return columns, status
 
 
@@ -59,8 +62,9 @@ def listed(column: Cells) -> list[Any]:
     return to_list() if to_list is not None else list(column)
 
 
-def _null(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value)
+def is_null(value: Any) -> bool:
+    """Whether a cell has no value: none, or not a number (also pandas' missing time)."""
+    return value is None or (isinstance(value, (float, datetime)) and value != value)
 
 
 def coded_texts(column: list[Any]) -> tuple[list[str], NDArray[np.int32]]:
@@ -68,19 +72,35 @@ def coded_texts(column: list[Any]) -> tuple[list[str], NDArray[np.int32]]:
     text where that is a value, else the first code that no value has."""
     if not _PLAIN.issuperset(map(type, column)):
         # As a key `True` is equal to 1 but as a text it is not, and what is no plain value may not even be a key.
-        column = [None if _null(value) else text_value(value) for value in column]
+        column = [None if is_null(value) else text_value(value) for value in column]
     code_of_text: dict[str, int] = {}
     code_of_value: dict[Any, int] = {}
     for value in dict.fromkeys(column):
-        code_of_value[value] = -1 if _null(value) else code_of_text.setdefault(text_value(value), len(code_of_text))
+        code_of_value[value] = -1 if is_null(value) else code_of_text.setdefault(text_value(value), len(code_of_text))
     codes = np.fromiter(map(code_of_value.__getitem__, column), dtype=np.int32, count=len(column))
     codes[codes < 0] = code_of_text.get("", len(code_of_text))
     return list(code_of_text), codes
 
 
 def moment_of(value: Any) -> datetime | None:
-    """Read the time of a row; one without zone is UTC, as existing installations write it."""
-    if value is None or value == "":
+    """Read the time of a row: a datetime or ISO 8601 text (without zone it is UTC, as existing installations write it;
+    Athena ends one with ` UTC`), or seconds or milliseconds since 1970. None where there is none.
+
+    The answer is in UTC. Raises `ValueError` for anything else.
+    """
+    if value is None or value == "" or is_null(value):
         return None
-    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    if isinstance(value, datetime):
+        moment = value
+    else:
+        text = str(value).strip().removesuffix(" UTC")
+        number = _EPOCH_NUMBER.fullmatch(text)
+        if number is None:
+            moment = datetime.fromisoformat(text)
+        else:
+            seconds = float(text)
+            moment = datetime.fromtimestamp(seconds / 1000 if seconds >= _LAST_SECOND else seconds, UTC)
+    try:
+        return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{value!r} lies outside of the years 1 to 9999 in UTC") from None

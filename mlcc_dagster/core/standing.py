@@ -17,7 +17,7 @@ from typing import Any
 from mlcc_dagster.core.configuration import Vector
 from mlcc_dagster.core.exceptions import InvalidInput
 from mlcc_dagster.core.failures import CATEGORIES, retry_due
-from mlcc_dagster.core.result_columns import moment_of
+from mlcc_dagster.core.result_columns import is_null, moment_of
 
 IMPORTED = "imported"
 """The evidence class of a proof whose row names no executor: every run of ours writes one, imported rows need not."""
@@ -90,7 +90,7 @@ class Findings:
 def row_vector(row: Mapping[str, Any]) -> Vector:
     """Read the vector of a result row; the sixth dimension is stored as `tensor_parallel_degree` and also read under
     `tp_degree`, which comes first where both have a value."""
-    if row.get("tp_degree") is None and row.get("tensor_parallel_degree") is not None:
+    if is_null(row.get("tp_degree")) and not is_null(row.get("tensor_parallel_degree")):
         row = {**row, "tp_degree": row["tensor_parallel_degree"]}
     return Vector.of(row)
 
@@ -137,12 +137,12 @@ class Standing:
                 proofs[vector].append((at, row.get("executor") or IMPORTED))
                 continue
             # A row without a run id cannot be told from another attempt, so it is one.
-            run_id = row.get("run_id") or f"row {index}"
+            run_id = str(row.get("run_id") or f"row {index}")
             failure = Failure(
                 run_id=run_id,
                 at=at,
                 status=status,
-                category=row.get("failure_category") or "unknown",
+                category=str(row.get("failure_category") or "unknown"),
                 line=row.get("failure_reason"),
                 digests=_digests(row) if status == _UNFEASIBLE else MappingProxyType({}),
             )
@@ -221,8 +221,10 @@ class Standing:
         return tuple(failure for failure in failures if _time(failure.at) > expiry.at)
 
     def _reason_without_verdict(self, vector: Vector) -> tuple[Reason, str]:
-        evidence = self.evidence.get(vector)
+        evidence, expiry = self.evidence.get(vector), self.expiries.get(vector)
         if evidence is None or not evidence.failures:
+            if expiry is not None:
+                return Reason.UNFEASIBLE_EXPIRED, f"{expiry.why} (was marked by a person)"
             return Reason.UNTESTED, "no run of it yet"
         last, why = evidence.failures[-1], self.expiries[vector].why
         reason = Reason.UNFEASIBLE_EXPIRED if last.status == _UNFEASIBLE else Reason.FAILED_RETRY_DUE

@@ -169,7 +169,7 @@ class SubstitutionIndex:
         times, problems = np.empty(len(completed), dtype=np.int64), []
         for place, value in enumerate(values):
             try:
-                moment = None if value != value else moment_of(value)
+                moment = moment_of(value)
             except ValueError:
                 problems.append(f"row {completed[place]}: run_timestamp {value!r} is no ISO 8601 time")
                 continue

@@ -120,6 +120,11 @@ def verdicts(standing: Standing, words: Iterable[Word]) -> list[Verdict]:
             continue  # a later try failed in a way that is retried
         ended = f"; {expiry.why}" if expiry is not None and not live else ""
         found.append(Verdict(vector, live, f"{newest}{ended}", newest.at))
+    found += [
+        Verdict(word.vector, False, _lifted(word), word.at)
+        for word in words
+        if word.say is Say.LIFT and word.vector not in standing.evidence
+    ]
     floor = datetime.min.replace(tzinfo=UTC)
     return sorted(found, key=lambda each: (each.live, each.since or floor), reverse=True)
 

@@ -159,7 +159,30 @@ def test_a_marked_vector_is_no_longer_started_until_it_is_lifted(mlcc: Call, pro
     assert verdict["why"].startswith("marked: flask is old (")
     assert FLASK.replace("/", " · ") == verdict["vector"]
     mlcc("unfeasible", "lift", FLASK, "--reason", "it is not")
-    assert reason() == "untested"
+    assert reason() == "unfeasible_expired"
+    (ended,) = [v for v in mlcc("unfeasible", "list", "--json").document["verdicts"] if not v["live"]]
+    assert "it is not" in ended["why"]
+
+
+def test_there_is_nothing_to_lift_where_nothing_was_said_or_found(mlcc: Call, proven_home: Path):
+    answer = mlcc("unfeasible", "lift", FLASK, "--reason", "it works")
+    assert (answer.code, answer.out) == (2, "")
+    assert "is untested: there is no verdict to lift" in answer.err
+
+
+def test_words_that_are_no_text_are_refused_in_one_sentence(mlcc: Call, home: Path):
+    answer = mlcc("unfeasible", "mark", FLASK, "--reason", "bad\udcff")
+    assert (answer.code, answer.out) == (2, "")
+    assert "no text in the encoding of this terminal" in answer.err
+    assert not home.exists()
+
+
+def test_what_a_foreign_table_cannot_print_is_escaped_and_times_that_are_none_are_counted(mlcc: Call, tmp_path: Path):
+    rows = [vllm(run_timestamp="soon"), vllm(quantization="\ud800", status="failed", run_id=["a"])]
+    answer = mlcc("gaps", "--universe", "observed", "--results", foreign(tmp_path, rows), "--json")
+    assert answer.code == 0
+    assert answer.document["gaps"][0]["quantization"] == "\ud800"
+    assert "1 row of" in answer.err
 
 
 def test_a_verdict_of_another_engine_has_expired(mlcc: Call, proven_home: Path):

@@ -11,6 +11,7 @@ from pyarrow import parquet as pq
 
 from mlcc_dagster.core.exceptions import InvalidInput
 from mlcc_dagster.core.gaps import observed_gaps
+from mlcc_dagster.core.result_columns import moment_of
 from resources.foreign_results import read_results
 
 ROWS: list[dict[str, Any]] = [
@@ -34,14 +35,14 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 @pytest.mark.parametrize("ending", [".json", ".parquet", ".csv", ".CSV"])
 def test_every_format_says_the_same(tmp_path: Path, ending: str) -> None:
-    rows = read_results(write(tmp_path / f"results{ending}", ROWS))
+    rows = read_results(write(tmp_path / f"results{ending}", ROWS)).rows
     assert [row["extra"] for row in rows] == [None, "x"]
     assert observed_gaps(rows).to_json(neighbours=True) == observed_gaps(ROWS).to_json(neighbours=True)
 
 
 def test_no_rows_are_no_mistake(tmp_path: Path) -> None:
     (tmp_path / "none.json").write_text("[]")
-    assert read_results(tmp_path / "none.json") == []
+    assert read_results(tmp_path / "none.json").rows == []
 
 
 @pytest.mark.parametrize(
@@ -52,17 +53,16 @@ def test_no_rows_are_no_mistake(tmp_path: Path) -> None:
         pytest.param("rows.json", b"{}", "it must be a list of objects", id="no list"),
         pytest.param("rows.json", b"[1]", "it must be a list of objects", id="no objects"),
         pytest.param("rows.json", b"[", "is no json file of results", id="no JSON"),
-        pytest.param("rows.json", b"\xff\xfe[", "is no json file of results", id="no UTF-8"),
+        pytest.param("rows.json", b"\xff\xfe[", "is not UTF-8 text (byte 0)", id="UTF-16"),
         pytest.param("rows.parquet", b"PAR1", "is no parquet file of results", id="a cut off Parquet file"),
         pytest.param("rows.csv", b"status,tp_degree\na,b,c\n", "line 2 has more cells than the header", id="long line"),
         pytest.param("rows.csv", b"tp_degree\n1\n", "status: column is missing", id="no status"),
         pytest.param("rows.csv", b"status\ncompleted\n", "has none of the dimensions", id="no dimension"),
-        pytest.param(
-            "rows.csv",
-            b"status,tp_degree,run_timestamp\ncompleted,1,yesterday\n",
-            "row 0: run_timestamp 'yesterday' is no ISO 8601 time",
-            id="a time that is none",
-        ),
+        pytest.param("rows.csv", b"status,tp_degree\na\n", "line 2 has fewer cells than the header", id="short line"),
+        pytest.param("rows.csv", b"", "status: column is missing", id="an empty file"),
+        pytest.param("rows.csv", b"status,tp_degree,status\n", "status: two columns have this name", id="twice"),
+        pytest.param("rows.csv", b"status,tp_degree\n\xe9,1\n", "is not UTF-8 text (byte 17)", id="latin-1"),
+        pytest.param("rows.json", b"[" * 200_000, "is no json file of results", id="nested without end"),
     ],
 )
 def test_a_bad_file_is_refused_in_plain_words(tmp_path: Path, name: str, content: bytes | None, said: str) -> None:
@@ -77,3 +77,38 @@ def test_a_folder_is_refused_in_plain_words(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").mkdir()
     with pytest.raises(InvalidInput, match="cannot be read"):
         read_results(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize(
+    ("given", "year"),
+    [
+        pytest.param("2026-01-01T00:00:00Z", 2026, id="ISO 8601"),
+        pytest.param("2026-01-01 00:00:00.000 UTC", 2026, id="as Athena writes it"),
+        pytest.param(1767225600, 2026, id="seconds since 1970"),
+        pytest.param(1767225600000, 2026, id="milliseconds since 1970"),
+        pytest.param("1767225600.5", 2026, id="seconds as text"),
+        pytest.param(float("nan"), None, id="not a number"),
+        pytest.param(None, None, id="nothing"),
+    ],
+)
+def test_times_come_in_many_forms(given: object, year: int | None) -> None:
+    moment = moment_of(given)
+    assert (moment.year if moment is not None else None) == year
+
+
+@pytest.mark.parametrize("given", ["yesterday", "0001-01-01T00:00:00+05:00", [], 12])
+def test_a_time_that_is_none_is_counted_and_stops_nothing(tmp_path: Path, given: object) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([ROWS[0] | {"run_timestamp": given}, ROWS[1]]))
+    found = read_results(path)
+    assert found.unreadable_times == 1
+    assert [row.get("run_timestamp") for row in found.rows] == [None, None]
+
+
+def test_a_degree_that_is_not_a_number_is_read_under_its_other_name() -> None:
+    nan = float("nan")
+    rows = [
+        {"deployment_config": "a", "tp_degree": nan, "tensor_parallel_degree": 2.0, "status": "completed"},
+        {"deployment_config": "b", "tp_degree": 1.0, "tensor_parallel_degree": nan, "status": "failed"},
+    ]
+    assert [gap.values()[4] for gap in observed_gaps(rows)] == ["1", "2", "1"]
