@@ -31,7 +31,7 @@ from mlcc_dagster.core.stages import (
     Stage,
     stages_named,
 )
-from mlcc_dagster.core.verdicts import CONSTRAINT
+from mlcc_dagster.core.verdicts import CONFIGURATION, CONSTRAINT
 from resources.ci_table import Attempt, Commit, Refused
 from resources.commit import commit, recover
 from resources.platform import Platform
@@ -317,9 +317,11 @@ def conclude(platform: Platform, outcome: Outcome) -> Conclusion:
 
 
 def evidence_of(platform: Platform, outcome: Outcome) -> Evidence:
-    """Return what the result depended on: as the executor says, or the constraint alone where that refuted it."""
+    """Return what the result depended on: as the executor says, or where preflight refuted it the constraint and the
+    configuration alone."""
     if outcome.refuted:
-        return Evidence(engine="", execution="", digests={CONSTRAINT: outcome.output(CONSTRAINT)})
+        digests = {CONSTRAINT: str(outcome.output(CONSTRAINT)), CONFIGURATION: outcome.claim.config_id}
+        return Evidence(engine="", execution="", digests=digests)
     outputs = {name: value for result in outcome.results for name, value in result.outputs.items()}
     return platform.executor.evidence(outcome.configuration, outputs)
 

@@ -16,11 +16,13 @@ from catalog.model import Catalog
 from mlcc_dagster.core.configuration import Vector
 from mlcc_dagster.core.coverage import Coverage
 from mlcc_dagster.core.gaps import Gap, GapList, catalog_gaps, observed_gaps, proven_neighbours
+from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.interactions import InteractionCoverage, interaction_coverage
+from mlcc_dagster.core.resolution import Unresolved, resolve
 from mlcc_dagster.core.result_columns import moment_of
 from mlcc_dagster.core.standing import Standing
 from mlcc_dagster.core.universe import Universe
-from mlcc_dagster.core.verdicts import Verdict, Word, expiries, marks, verdicts
+from mlcc_dagster.core.verdicts import CONFIGURATION, Verdict, Word, expiries, marks, verdicts
 from resources.executor import Executor
 from resources.platform import Platform
 from resources.result_store import Snapshot
@@ -157,7 +159,9 @@ class Survey:
         known = self._digests.get(vector.deployment_config)
         if known is None:
             known = self._digests[vector.deployment_config] = self.executor.digests(vector.deployment_config)
-        return known
+        concrete = resolve(vector, self.catalog, self.executor.can_run)
+        # What preflight refuted says nothing of another, smaller model that makes the same vector concrete.
+        return known if isinstance(concrete, Unresolved) else {**known, CONFIGURATION: config_id(concrete)}
 
     @cached_property
     def _digests(self) -> dict[str, Mapping[str, str]]:

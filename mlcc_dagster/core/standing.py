@@ -134,7 +134,7 @@ class Standing:
                 continue
             vector = row_vector(row)
             if status == _PROVEN:
-                proofs[vector].append((at, row.get("executor") or IMPORTED))
+                proofs[vector].append((at, str(row.get("executor") or IMPORTED)))
                 continue
             # A row without a run id cannot be told from another attempt, so it is one.
             run_id = str(row.get("run_id") or f"row {index}")

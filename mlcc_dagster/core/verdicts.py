@@ -16,6 +16,10 @@ CONSTRAINT = "constraint"
 """The digest of a preflight verdict: `<id>@<version>` of the constraint that refuted."""
 
 
+CONFIGURATION = "configuration"
+"""The other digest of a preflight verdict: the config_id that was refuted. Its vector may mean another one today."""
+
+
 class Say(StrEnum):
     """What a person can say of a vector."""
 

@@ -1,5 +1,6 @@
 """The lifecycle graph: whatever a stage does, the record is right, what was proven is materialized, and nothing is left."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +12,17 @@ from assets.reaping import owner_of
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.constraints import refusals
 from mlcc_dagster.core.exceptions import HomeError
+from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Outcome, Owner, StageResult, StageStatus
+from mlcc_dagster.core.resolution import resolve
 from mlcc_dagster.core.stages import CANONICAL_ORDER, Stage
+from mlcc_dagster.core.standing import Reason, Status
 from resources import processes
 from resources.ci_table import SqliteCiTable
 from resources.executor import StageRequest
 from resources.lifecycle import find_configuration, refused_by_preflight
 from resources.progress import RunEnded
+from resources.survey import Survey
 
 PERFORMED = [
     Stage.GENERATE,
@@ -487,7 +492,7 @@ def test_what_preflight_refutes_is_never_started_and_its_row_says_why_at_no_cost
             "failure_retryable": False,
             "failure_reason": TOO_LARGE_SENTENCE,
             "cost_usd": 0.0,
-            "evidence": '{"constraint": "memory-fit@1"}',
+            "evidence": json.dumps({"configuration": row["config_id"], "constraint": "memory-fit@1"}),
             "engine": None,
             "execution": None,
             "raw_uri": None,
@@ -515,7 +520,7 @@ def test_what_preflight_refutes_is_never_started_and_its_row_says_why_at_no_cost
 def test_every_constraint_that_refutes_is_told_and_the_first_is_what_the_verdict_depends_on(graph: Graph) -> None:
     run = graph.run(registered(graph, replace(TOO_LARGE, quantization="fp8", tp_degree=2)))
     (row,) = graph.rows()
-    assert row["evidence"] == '{"constraint": "tp-within-gpus@1"}'
+    assert json.loads(row["evidence"])["constraint"] == "tp-within-gpus@1"
     for said in (row["failure_reason"], graph.failure(run)):
         assert "ml.g5.xlarge has 1" in said
         assert "does not compute in fp8" in said
@@ -562,3 +567,16 @@ def test_tuning_that_is_not_managed_is_refused_before_it_begins_and_says_nothing
     assert (done.status, done.refuted, done.run_status) == ("completed", False, "fail-tune-sft")
     assert done.skip_reason(Stage.ADAPTER) == "tune failed"
     assert done.skip_reason(Stage.BENCHMARK) is None
+
+
+def test_what_is_refuted_says_nothing_of_a_smaller_model_that_means_the_same_vector(graph: Graph) -> None:
+    graph.run(registered(graph, TOO_LARGE), round_id="r1")
+    survey = Survey.take(graph.platform)
+    vector = TOO_LARGE.vector
+    concrete = resolve(vector, graph.platform.catalog, lambda configuration: None)
+    assert isinstance(concrete, Configuration)
+    assert config_id(concrete) != config_id(TOO_LARGE)
+    # this executor makes nothing of the vector concrete, so the verdict stands for it
+    assert survey.standing.status(vector) is Status.UNFEASIBLE
+    graph.executor.can_run = lambda configuration: None  # type: ignore[method-assign]
+    assert Survey.take(graph.platform).standing.reason(vector, now=survey.taken_at)[0] is Reason.UNFEASIBLE_EXPIRED
