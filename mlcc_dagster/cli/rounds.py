@@ -29,13 +29,14 @@ MOST_LOSSES = 3
 
 @dataclass(frozen=True)
 class Target:
-    """One configuration of a round. `refusal` says why the executor cannot run it; `expected_failure` is the failure
-    category that its catalog entry exists to provoke."""
+    """One configuration of a round. `refusal` says why the executor cannot run it, `refuted` what preflight will end it
+    with, at no cost; `expected_failure` is the failure category that its catalog entry exists to provoke."""
 
     config_id: str
     name: str
     configuration: Configuration
     refusal: str | None = None
+    refuted: str | None = None
     expected_failure: str | None = None
 
 
@@ -59,8 +60,8 @@ class Forecast:
                     "config_id": t.config_id,
                     "name": t.name,
                     "configuration": str(t.configuration),
-                    "runs_here": t.refusal is None,
-                    "reason": t.refusal,
+                    "runs_here": t.refusal is None and t.refuted is None,
+                    "reason": t.refusal or t.refuted,
                     "estimated_seconds": self.seconds.get(t.config_id),
                 }
                 for t in self.targets
@@ -81,7 +82,7 @@ def estimate(platform: Platform, targets: Sequence[Target], tier: str | None) ->
     for attempt in platform.ci.attempts():
         if attempt.state == "finished" and attempt.seconds is not None:
             past.setdefault(attempt.config_id, []).append(attempt.seconds)
-    runnable = [target for target in targets if target.refusal is None]
+    runnable = [target for target in targets if target.refusal is None and target.refuted is None]
     known = {t.config_id: sum(past[t.config_id]) / len(past[t.config_id]) for t in runnable if t.config_id in past}
     otherwise = prior if prior is not None else (sum(known.values()) / len(known) if known else 60.0)
     seconds = {t.config_id: known.get(t.config_id, otherwise) for t in runnable}

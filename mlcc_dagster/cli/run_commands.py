@@ -70,7 +70,7 @@ def run(
                 f"dry run of {tier or config} with executor {platform.executor.name}: nothing was started",
                 ["configuration", "config_id", "seconds", "runs here"],
                 (
-                    [t.name, t.config_id, _seconds(forecast.seconds.get(t.config_id)), t.refusal or "yes"]
+                    [t.name, t.config_id, _seconds(forecast.seconds.get(t.config_id)), t.refusal or t.refuted or "yes"]
                     for t in targets
                 ),
                 right=["seconds"],
@@ -123,13 +123,15 @@ def requested(tier: str | None, config: str | None, executor: str | None) -> "tu
     for configuration in wanted:
         key = config_id(configuration)
         entry = entries.get(key)
+        refuted = refusals(configuration, catalog)
         targets.append(
             Target(
                 config_id=key,
                 name=key if entry is None else entry.id,
                 configuration=configuration,
                 # What preflight refutes is run all the same: it ends at once with a verdict that costs nothing.
-                refusal=None if refusals(configuration, catalog) else performer.can_run(configuration),
+                refusal=None if refuted else performer.can_run(configuration),
+                refuted=refuted[0].sentence if refuted else None,
                 expected_failure=None if entry is None else entry.expected_failure,
             )
         )
