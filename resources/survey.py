@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -124,11 +123,6 @@ class Survey:
     def _known_then(self, row: Mapping[str, Any]) -> bool:
         at = moment_of(row.get("run_timestamp"))
         return at is None or self.as_of is None or at <= self.as_of
-
-    @property
-    def skipped(self) -> tuple[tuple[Path, str], ...]:
-        """The files of the store that do not count, each with the reason."""
-        return self.snapshot.without_damaged().skipped if self.snapshot is not None else ()
 
     def measurements(self, family: str) -> list[dict[str, Any]]:
         """The completed rows of one model family that this executor measured, with what a plot of performance needs."""

@@ -87,6 +87,7 @@ def coverage(
         name: len(getattr(found, name)) for name in ("possible", "proven", "failed", "unfeasible", "untested", "stale")
     }
     excluded = survey.universe.excluded
+    crossing = survey.universe.size(*names)
     combined = survey.interactions(interactions) if interactions is not None else None
     if json:
         document = {
@@ -99,7 +100,8 @@ def coverage(
                 "rows": names[0],
                 "columns": names[1],
                 "cells": [
-                    {names[0]: row, names[1]: column, **cell.counts} for (row, column), cell in crossed.cells.items()
+                    {names[0]: row, names[1]: column, **cell.counts, "excluded": crossing - cell.possible}
+                    for (row, column), cell in crossed.cells.items()
                 ],
             },
         }

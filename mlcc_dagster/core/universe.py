@@ -7,6 +7,8 @@ Belongs here: the product of the catalog's values, cut without multiplying it ou
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from math import prod
 from types import MappingProxyType
 
 from catalog.model import OPEN_FAMILIES, Catalog, DeploymentConfig, Instance, Model
@@ -28,10 +30,12 @@ Reaches = Callable[[Instance], bool]
 class Universe:
     """What could exist within an executor's reach. `possible`: every vector that the constraints admit and the executor
     can run, in catalog order. `excluded`: of the product of all values, how many vectors each constraint rules out (the
-    first that does, by id), and how many the executor alone (`EXECUTOR`)."""
+    first that does, by id), and how many the executor alone (`EXECUTOR`). `values`: what that product is made of, by
+    dimension."""
 
     possible: tuple[Vector, ...]
     excluded: Mapping[str, int]
+    values: Mapping[str, tuple[str, ...]]
 
     @classmethod
     def of(cls, catalog: Catalog, can_run: CanRun, *, reaches: Reaches = lambda instance: True) -> "Universe":
@@ -45,15 +49,9 @@ class Universe:
             for family, instances in catalog.instances_by_family.items()
             if any(reaches(each) for each in instances)
         }
-        values = universe_values(catalog)
         degrees = _degrees(each for instances in reached.values() for each in instances)
-        ways = [
-            (family, quantization, tp_degree, target)
-            for family in reached
-            for quantization in values["quantization"]
-            for tp_degree in degrees
-            for target in values["deployment_target"]
-        ]
+        values = {**universe_values(catalog), "instance_family": tuple(reached), "tp_degree": degrees}
+        ways = list(product(*(values[name] for name in ("instance_family", *DIMENSIONS[3:]))))
         possible: list[Vector] = []
         excluded: Counter[str] = Counter()
         for config in catalog.deployment_configs.values():
@@ -73,14 +71,19 @@ class Universe:
                 else:
                     excluded[refuting] += len(open_families)
             for family in open_families:
-                for instance_family, *rest in open_ways:
-                    vector = Vector(config.name, family, instance_family, *rest)
+                for way in open_ways:
+                    vector = Vector(config.name, family, *way)
                     resolved = resolve(vector, catalog, can_run)
                     if isinstance(resolved, Unresolved):
                         excluded[_constraint(resolved)] += 1
                     else:
                         possible.append(vector)
-        return cls(tuple(possible), MappingProxyType(dict(excluded.most_common())))
+        return cls(tuple(possible), MappingProxyType(dict(excluded.most_common())), MappingProxyType(values))
+
+    def size(self, *fixed: str) -> int:
+        """Return how many vectors of the product share one value in each of the `fixed` dimensions; without any, how many
+        there are."""
+        return prod(len(values) for name, values in self.values.items() if name not in fixed)
 
 
 def _refuting_model(catalog: Catalog, config: DeploymentConfig, models: Sequence[Model]) -> str | None:
@@ -94,7 +97,7 @@ def _refuting_model(catalog: Catalog, config: DeploymentConfig, models: Sequence
     return first or NOTHING
 
 
-def _refuting_instance(catalog: Catalog, config: DeploymentConfig, way: tuple[str, str, str, str]) -> str | None:
+def _refuting_instance(catalog: Catalog, config: DeploymentConfig, way: tuple[str, ...]) -> str | None:
     """Return the constraint that rules a way out for the first instance of its family, none where it admits one."""
     family, quantization, tp_degree, target = way
     first = None

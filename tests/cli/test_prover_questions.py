@@ -85,6 +85,9 @@ def test_excluded_vectors_are_counted_by_what_rules_them_out(mlcc: Call, proven_
     document = mlcc("coverage", "--json").document
     assert document["counts"]["excluded"] == sum(each["vectors"] for each in document["excluded"]) > 0
     assert "kind-match" in {each["by"] for each in document["excluded"]}
+    cells = document["matrix"]["cells"]
+    assert len({cell["possible"] + cell["excluded"] for cell in cells}) == 1, "every crossing is as large"
+    assert all(cell["excluded"] > 0 for cell in cells)
 
 
 @pytest.mark.parametrize(

@@ -546,13 +546,13 @@ KINDS = [
      npm error code ERESOLVE
      npm error ERESOLVE could not resolve
      >>npm error ERESOLVE unable to resolve dependency tree
-     npm error A complete log of this run can be found in: /root/.npm/_logs/x-debug-0.log
+     npm error A complete log of this run can be found in: /home/ci/.npm/_logs/x-debug-0.log
      """),
     ("npm without a network", "infrastructure",
      """
      npm error code ENOTFOUND
      >>npm error network request to https://packages.example/react failed, reason: getaddrinfo ENOTFOUND packages.example
-     npm error A complete log of this run can be found in: /root/.npm/_logs/x-debug-0.log
+     npm error A complete log of this run can be found in: /home/ci/.npm/_logs/x-debug-0.log
      """),
     ("Jest", "code_bug",
      """
@@ -602,7 +602,7 @@ KINDS = [
      """
      //serve:cache_test                                                       PASSED in 0.4s
      >>//serve:serve_test                                                       FAILED in 1.2s
-       /root/.cache/bazel/testlogs/serve/serve_test/test.log
+       /home/ci/.cache/bazel/testlogs/serve/serve_test/test.log
      Executed 2 out of 2 tests: 1 test passes and 1 fails locally.
      """),
     ("Bazel with a limit", "timeout",

@@ -31,6 +31,13 @@ def test_possible_and_excluded_vectors_are_the_whole_product() -> None:
     assert len(set(found.possible)) == len(found.possible)
 
 
+def test_a_size_counts_the_vectors_that_share_what_is_fixed() -> None:
+    found = Universe.of(CATALOG, runs_all, reaches=is_local)
+    assert found.size() == len(found.possible) + sum(found.excluded.values())
+    assert found.size("quantization") * len(found.values["quantization"]) == found.size()
+    assert found.size(*found.values) == 1
+
+
 def test_what_rules_out_is_a_constraint_of_the_catalog_or_the_executor() -> None:
     found = Universe.of(CATALOG, runs_none, reaches=is_local)
     assert found.possible == ()
