@@ -12,13 +12,13 @@ from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import UsageError
 from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.resolution import configuration_of
-from resources.ci_table import SqliteCiTable
 from resources.executor import Executor
 from resources.home import Home
 from resources.ledger import Ledger
 from resources.person_words import PersonWords
 from resources.result_store import ResultStore
 from resources.rounds import Rounds
+from resources.sqlite_ci_table import SqliteCiTable
 
 EXECUTORS: tuple[str, ...] = ("local", "replay")
 """Executors by name, the default first; each is imported when asked for."""

@@ -8,8 +8,8 @@ from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import UsageError
 from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.resolution import configuration_of
-from resources.ci_table import SqliteCiTable
 from resources.home import Home
+from resources.sqlite_ci_table import SqliteCiTable
 
 SHOWN_MATCHES = 8
 

@@ -18,16 +18,15 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Protocol
 
+from mlcc_dagster.core.compat_failure_rules import COMPAT_RULES, COMPAT_STAGE_RULES
 from mlcc_dagster.core.exceptions import UsageError
+from mlcc_dagster.core.failure_causes import CAUSES
 from mlcc_dagster.core.failure_rules import (
     CHAIN_HEAD,
     CHAIN_LINK,
-    COMPAT_RULES,
-    COMPAT_STAGE_RULES,
     DECORATION,
     LOCATED,
     NOISE,
-    RULES,
     STACK_FRAME,
     STAGE_MARKER,
     STEMS,
@@ -35,7 +34,11 @@ from mlcc_dagster.core.failure_rules import (
     Rule,
     Strength,
 )
+from mlcc_dagster.core.failure_symptoms import SYMPTOMS
 from mlcc_dagster.core.stages import SPELLINGS, Stage
+
+RULES: tuple[Rule, ...] = (*CAUSES, *SYMPTOMS)
+"""The rules of `v1`, in the order in which equals decide."""
 
 
 @dataclass(frozen=True)

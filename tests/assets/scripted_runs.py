@@ -21,7 +21,6 @@ from mlcc_dagster.core.exceptions import StageFailed
 from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.resolution import configuration_of
 from mlcc_dagster.core.stages import Stage
-from resources.ci_table import SqliteCiTable
 from resources.executor import StageRequest
 from resources.home import Home
 from resources.ledger import Ledger
@@ -30,6 +29,7 @@ from resources.platform import Platform
 from resources.progress import Event
 from resources.result_store import ResultStore
 from resources.rounds import Rounds
+from resources.sqlite_ci_table import SqliteCiTable
 
 KIND = "endpoint"
 REQUESTS = 3

@@ -18,10 +18,10 @@ from mlcc_dagster.core.resolution import resolve
 from mlcc_dagster.core.stages import CANONICAL_ORDER, Stage
 from mlcc_dagster.core.standing import Reason, Status
 from resources import processes
-from resources.ci_table import SqliteCiTable
 from resources.executor import StageRequest
 from resources.lifecycle import find_configuration, refused_by_preflight
 from resources.progress import RunEnded
+from resources.sqlite_ci_table import SqliteCiTable
 from resources.survey import Survey
 
 PERFORMED = [

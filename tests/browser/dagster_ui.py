@@ -20,11 +20,12 @@ from catalog.loader import load_catalog
 from mlcc_dagster.core.outcome import BenchmarkPlan
 from mlcc_dagster.core.resolution import configuration_of
 from resources import processes
-from resources.ci_table import Attempt, SqliteCiTable
+from resources.ci_table import Attempt
 from resources.home import Home
 from resources.ledger import Ledger, Resource
 from resources.processes import ProcessIdentity
 from resources.settings import HOME_VARIABLE
+from resources.sqlite_ci_table import SqliteCiTable
 
 MLCC = Path(sys.executable).with_name("mlcc")
 PATIENCE_SECONDS = 240.0

@@ -12,9 +12,20 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from mlcc_dagster.core.compat_failure_rules import COMPAT_RULES, COMPAT_STAGE_RULES
 from mlcc_dagster.core.exceptions import UsageError
-from mlcc_dagster.core.failure_rules import COMPAT_RULES, COMPAT_STAGE_RULES, LOCATED, RULES, STEMS, Strength
-from mlcc_dagster.core.failures import CATEGORIES, Compat, bare, classify, deciding_rule, known, retry_due, window
+from mlcc_dagster.core.failure_rules import LOCATED, STEMS, Strength
+from mlcc_dagster.core.failures import (
+    CATEGORIES,
+    RULES,
+    Compat,
+    bare,
+    classify,
+    deciding_rule,
+    known,
+    retry_due,
+    window,
+)
 
 SHARED = Path(__file__).parents[3] / "shared"
 REAL_LOGS = SHARED / "realdata" / "ci_failure_logs"

@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mlcc_forks import Forker
 
 from resources import processes
-from resources.ci_table import SqliteCiTable
 from resources.home import Home
+from resources.sqlite_ci_table import SqliteCiTable
 
 
 @pytest.fixture(scope="session")

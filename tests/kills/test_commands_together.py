@@ -10,10 +10,10 @@ from mlcc_forks import Blow, Command, Forker, wait_until
 
 from assets.reaping import LIVE
 from mlcc_dagster.core.stages import Stage
-from resources.ci_table import SqliteCiTable
 from resources.home import Home
 from resources.ledger import Ledger
 from resources.result_store import ResultStore
+from resources.sqlite_ci_table import SqliteCiTable
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +100,7 @@ def test_what_a_killed_command_had_begun_is_finished_by_the_other_at_once(mlcc: 
     ("blows", "state"),
     [
         pytest.param(
-            [Blow("resources.ci_table:SqliteCiTable.claim", "after", signal=signal.SIGINT)],
+            [Blow("resources.sqlite_ci_table:SqliteCiTable.claim", "after", signal=signal.SIGINT)],
             "interrupted",
             id="in the claim, which is written",
         ),
@@ -126,12 +126,12 @@ def test_what_a_killed_command_had_begun_is_finished_by_the_other_at_once(mlcc: 
             id="twice: in deploy, and in the cleaning after it",
         ),
         pytest.param(
-            [Blow("resources.ci_table:SqliteCiTable.intend", "before", signal=signal.SIGINT)],
+            [Blow("resources.sqlite_ci_table:SqliteCiTable.intend", "before", signal=signal.SIGINT)],
             "interrupted",
             id="about to commit",
         ),
         pytest.param(
-            [Blow("resources.ci_table:SqliteCiTable.intend", "after", signal=signal.SIGINT)],
+            [Blow("resources.sqlite_ci_table:SqliteCiTable.intend", "after", signal=signal.SIGINT)],
             "committing",
             id="the result is decided",
         ),

@@ -11,15 +11,16 @@ from assets.reaping import LIVE
 from mlcc_dagster.core.outcome import Owner
 from mlcc_dagster.core.stages import CANONICAL_ORDER
 from resources import processes
-from resources.ci_table import Attempt, SqliteCiTable
+from resources.ci_table import Attempt
 from resources.home import Home
 from resources.ledger import Ledger
 from resources.result_store import ResultStore
+from resources.sqlite_ci_table import SqliteCiTable
 
 pytestmark = pytest.mark.slow
 
 RUN = ("run", "--config", "local-fastapi-logistic-1cpu", "--json")
-TABLE = "resources.ci_table:SqliteCiTable"
+TABLE = "resources.sqlite_ci_table:SqliteCiTable"
 CONFIRM = "resources.ledger:Ledger.confirm"
 REQUEST = "resources.load_client:JsonExchange.send"
 WARM_UPS = 1  # requests before the first that counts, at concurrency 1

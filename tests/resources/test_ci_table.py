@@ -15,7 +15,8 @@ from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import LeaseLost, UsageError
 from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Owner
-from resources.ci_table import CiTable, Commit, Refused, SqliteCiTable
+from resources.ci_table import CiTable, Commit, Refused
+from resources.sqlite_ci_table import SqliteCiTable
 
 ROOT = Path(__file__).parents[2]
 LEASE = 90.0
@@ -355,7 +356,7 @@ import json, sys
 from pathlib import Path
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Owner
-from resources.ci_table import SqliteCiTable
+from resources.sqlite_ci_table import SqliteCiTable
 path, name, key, document = sys.argv[1:]
 table = SqliteCiTable(Path(path))
 configuration = Configuration.from_json(json.loads(document))

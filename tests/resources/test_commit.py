@@ -15,9 +15,10 @@ from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import InvalidInput, LeaseLost, MlccError
 from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Owner
 from mlcc_dagster.core.records import COLUMN_NAMES
-from resources.ci_table import Commit, SqliteCiTable
+from resources.ci_table import Commit
 from resources.commit import commit, recover
 from resources.result_store import ResultStore
+from resources.sqlite_ci_table import SqliteCiTable
 
 ROOT = Path(__file__).parents[2]
 KEY = "0123abcd0123abcd"
@@ -131,7 +132,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from test_commit import claim, payload
-from resources.ci_table import SqliteCiTable
+from resources.sqlite_ci_table import SqliteCiTable
 from resources.commit import commit
 from resources.result_store import ResultStore
 

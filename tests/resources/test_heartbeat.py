@@ -10,9 +10,10 @@ import pytest
 
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Owner
-from resources.ci_table import Refused, SqliteCiTable
+from resources.ci_table import Refused
 from resources.heartbeat import Heartbeat
 from resources.ledger import Ledger
+from resources.sqlite_ci_table import SqliteCiTable
 
 KEY = "0123abcd"
 

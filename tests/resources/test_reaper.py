@@ -23,12 +23,13 @@ from mlcc_dagster.core.exceptions import MlccError, StageFailed
 from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Outcome, Owner
 from mlcc_dagster.core.stages import Stage
 from resources import processes
-from resources.ci_table import Commit, SqliteCiTable
+from resources.ci_table import Commit
 from resources.executor import StageRequest
 from resources.home import Home
 from resources.ledger import Ledger
 from resources.processes import ProcessIdentity
 from resources.reaper import Interrupted, Reaped, reap
+from resources.sqlite_ci_table import SqliteCiTable
 from resources.stage_runner import run_stage
 
 ROOT = Path(__file__).parents[2]

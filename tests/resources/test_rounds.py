@@ -10,8 +10,9 @@ import pytest
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import UsageError
 from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Owner
-from resources.ci_table import Commit, SqliteCiTable
+from resources.ci_table import Commit
 from resources.rounds import Round, Rounds
+from resources.sqlite_ci_table import SqliteCiTable
 
 DAY = 86_400.0
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)

@@ -17,10 +17,10 @@ from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import StageFailed
 from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Outcome, Owner, StageResult, StageStatus
 from mlcc_dagster.core.stages import Stage
-from resources.ci_table import SqliteCiTable
 from resources.executor import StageRequest
 from resources.home import Home
 from resources.ledger import Ledger
+from resources.sqlite_ci_table import SqliteCiTable
 from resources.stage_runner import ERROR_CHARACTERS, run_stage
 
 CONFIGURATION = Configuration("http-fastapi", "iris", "sklearn", "local.1cpu", "local")
