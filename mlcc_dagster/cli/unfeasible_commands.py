@@ -89,7 +89,7 @@ def _say(say: "Say", text: str, reason: str) -> None:
     from resources.survey import Survey
 
     vector = named_vector(text, reason)
-    platform = open_platform()
+    platform = open_platform(to_read=True)  # a mistyped home is said to be new
     survey = Survey.take(platform)
     before = survey.standing.status(vector)
     if say is Say.MARK and before is Status.PROVEN:
