@@ -8,8 +8,9 @@ import dagster as dg
 
 from assets.coverage import ALL_RESULTS, share_text, survey_of
 from assets.lifecycle import OWNER
+from mlcc_dagster.core.coded_vectors import STRENGTHS
 from mlcc_dagster.core.coverage import percent_text
-from mlcc_dagster.core.interactions import STRENGTHS, InteractionCoverage
+from mlcc_dagster.core.interactions import InteractionCoverage
 from resources.dagster_resources import PlatformResource
 
 SHOWN_MISSING = 50

@@ -6,6 +6,7 @@ Belongs here: bringing the Dagster instance and the platform's reaper together. 
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import dagster as dg
 from dagster._core.launcher import DefaultRunLauncher
@@ -13,7 +14,7 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from mlcc_dagster.core.outcome import Owner
 from resources import processes
-from resources.lifecycle import abandon
+from resources.lifecycle import abandon, interrupted_usd
 from resources.platform import Platform
 from resources.reaper import Reaped, reap
 
@@ -90,7 +91,7 @@ def clear(platform: Platform, instance: dg.DagsterInstance) -> Cleared:
         ledger=platform.ledger,
         store=platform.store,
         executor=platform.executor,
-        price_usd_per_second=platform.usd_per_second,
+        interrupted_usd=partial(interrupted_usd, platform),
     )
     reported = []
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=LIVE)):

@@ -16,6 +16,7 @@ from mlcc_dagster.cli.instance import open_instance
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.identity import config_id
+from mlcc_dagster.core.prices import Billing
 from mlcc_dagster.core.resolution import configuration_of
 from mlcc_dagster.core.stages import Stage
 from resources.executor import StageRequest
@@ -34,6 +35,7 @@ class IdleExecutor:
     """Passes every stage without work, so that only the platform's own cost is left. Its benchmark keeps one record."""
 
     name = "local"
+    billing = Billing.MACHINE
 
     def can_run(self, configuration: Configuration) -> str | None:
         """Run everything."""

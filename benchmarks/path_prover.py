@@ -17,9 +17,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.pairs import Comparison, seconds
-from mlcc_dagster.core.configuration import DIMENSIONS, Vector
-from mlcc_dagster.core.gaps import GapList, observed_gaps
-from mlcc_dagster.core.interactions import CodedVectors, interaction_coverage
+from mlcc_dagster.core.coded_vectors import CodedVectors
+from mlcc_dagster.core.configuration import DIMENSIONS, Configuration, Vector
+from mlcc_dagster.core.gaps import Gap, GapList, observed_gaps
+from mlcc_dagster.core.interactions import interaction_coverage
+from mlcc_dagster.core.odds import SuccessOdds, Trials
+from mlcc_dagster.core.planning import Candidate, Evidence, plan
+from mlcc_dagster.core.standing import Reason
 from mlcc_dagster.core.substitution import SubstitutionIndex
 
 RUNS = 3
@@ -30,6 +34,9 @@ SAMPLED_GAPS = 100
 SET_ROWS = 100_000
 SCANNED_ROWS = 100_000
 REQUESTS = 10_000
+PLAN_SHAPE = tuple(zip(DIMENSIONS, (10, 20, 10, 5, 5, 3), strict=True))
+PLAN_GAPS, PLAN_PICKS, PLAN_USD = 100_000, 10, 400.0
+SAMPLED_CANDIDATES = 10_000
 MIB = 2**20
 
 Table = Mapping[str, Sequence[str]]
@@ -45,6 +52,7 @@ def measure() -> Iterator[Comparison]:
     yield from gaps_of_many_rows(table)
     yield from interactions_of_many_rows(table)
     yield from substitution_in_many_rows(table)
+    yield from plan_of_many_gaps()
 
 
 def gaps_of_some_rows() -> Iterator[Comparison]:
@@ -150,6 +158,45 @@ def substitution_in_many_rows(table: Table) -> Iterator[Comparison]:
         peer=f"{REQUESTS} scans (one, scaled)",
         promised_s=1,
     )
+
+
+def plan_of_many_gaps() -> Iterator[Comparison]:
+    """A plan of ten among 10^5 gaps, odds learned from 500 trials on the way; the plain form asks every gap for its pairs
+    before each pick, with odds that it is given."""
+    chosen = random.Random(6)
+    every = list(itertools.starmap(Vector, itertools.product(*([f"{n}-{v}" for v in range(s)] for n, s in PLAN_SHAPE))))
+    chosen.shuffle(every)
+    proven, failed, gaps = every[:300], every[300:500], every[500 : 500 + PLAN_GAPS]
+    trials = Trials.of([*((vector, True) for vector in proven), *((vector, False) for vector in failed)])
+    evidence = Evidence(every, frozenset(proven), trials)
+    candidates = [candidate(gap, chosen.uniform(1, 40)) for gap in gaps]
+    odds = SuccessOdds(trials).of(gaps).tolist()
+    pairs = list(itertools.combinations(range(len(DIMENSIONS)), 2))
+    sampled = range(0, PLAN_GAPS, PLAN_GAPS // SAMPLED_CANDIDATES)
+
+    def plain_pick() -> None:
+        covered = {(a, b, each.values()[a], each.values()[b]) for each in proven for a, b in pairs}
+        max(
+            odds[row]
+            * sum((a, b, (texts := gaps[row].values())[a], texts[b]) not in covered for a, b in pairs)
+            / candidates[row].expected_usd
+            for row in sampled
+        )
+
+    yield from against(
+        f"plan of {PLAN_PICKS} among {PLAN_GAPS} gaps, t = 2",
+        lambda: plan(candidates, strategy="expected-gain", evidence=evidence, max_proves=PLAN_PICKS, max_usd=PLAN_USD),
+        plain=lambda: seconds(plain_pick) * PLAN_PICKS * PLAN_GAPS / len(sampled),
+        peer=f"a loop over all pairs before each pick ({SAMPLED_CANDIDATES} gaps, scaled)",
+        promised_s=2,
+    )
+
+
+def candidate(vector: Vector, usd: float) -> Candidate:
+    """Return a gap without neighbours that may cost so much at most and is expected to cost half of it."""
+    gap = Gap(vector, 0, Reason.UNTESTED, "no run of it yet")
+    configuration = Configuration(vector.deployment_config, None, vector.model_family, "local.1cpu", "local")
+    return Candidate(gap, str(vector), configuration, promised_usd=usd, expected_usd=usd / 2)
 
 
 def columns(count: int, shape: Sequence[int], seed: int) -> dict[str, list[str]]:

@@ -4,8 +4,8 @@ Belongs here: what each file must contain, and the references between files. Not
 mechanics of reading (`reading.py`), and judgements about configurations (the constraints, evaluated by the domain).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from string import Formatter
@@ -16,6 +16,7 @@ from catalog.entries import ID_PATTERN, EntryReader
 from catalog.errors import CatalogError
 from catalog.model import (
     CONSTRAINT_CHECKS,
+    LIFECYCLE_STEPS,
     MODEL_KINDS,
     Accelerator,
     Architecture,
@@ -25,11 +26,13 @@ from catalog.model import (
     DeploymentConfig,
     DeploymentTarget,
     Driver,
+    Entry,
     FamilyRule,
     Instance,
     LocalScale,
     Model,
     Server,
+    StageTime,
     Tier,
     TuneModel,
     Workload,
@@ -56,6 +59,7 @@ FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "models.yaml": ("models",),
         "regions.yaml": ("path_region", "local_region", "regions"),
         "servers.yaml": ("servers",),
+        "stage_times.yaml": ("stage_times",),
         "tiers.yaml": ("tiers",),
         "tune_catalog.yaml": ("tune_models",),
         "workloads.yaml": ("workloads",),
@@ -94,9 +98,48 @@ def _load(root: Path) -> Catalog:
     return catalog
 
 
-def _check_top_level(name: str, document: Any, problems: list[str]) -> None:
+def with_entries_of(catalog: Catalog, files: Iterable[Path]) -> Catalog:
+    """Return the catalog with the entries of further files behind its own; each file has `entries` and may have `defaults`,
+    as `local_path.yaml` does.
+
+    Raises `CatalogError` carrying every mistake of every file, an id that the catalog already has among them.
+    """
+    problems: list[str] = []
+    reader = EntryReader(
+        problems=problems,
+        regions=catalog.regions,
+        local_region=catalog.local_region,
+        quantizations=catalog.quantizations,
+        targets=catalog.deployment_targets,
+        instances=catalog.instances,
+        models=catalog.models,
+        workloads=catalog.workloads,
+        tune_models=catalog.tune_models,
+        known={
+            "deployment_configs": catalog.deployment_configs,
+            "deployment_targets": catalog.deployment_targets,
+            "instances": catalog.instances,
+            "models": catalog.models,
+            "tiers": catalog.tiers,
+            "tune_models": catalog.tune_models,
+            "workloads": catalog.workloads,
+        },
+        seen={entry.id: "the shipped catalog" for entry in catalog.all_entries},
+    )
+    further: list[Entry] = []
+    for path in files:
+        document = read_yaml(path, problems)
+        if document is not None:
+            _check_top_level(path.name, document, problems, ("defaults", "entries"))
+        further += reader.path(document, f"{path.name}: ")
+    if problems:
+        raise CatalogError(tuple(dict.fromkeys(problems)), "the catalog of this home")
+    return replace(catalog, entries=(*catalog.entries, *further))
+
+
+def _check_top_level(name: str, document: Any, problems: list[str], keys: Iterable[str] | None = None) -> None:
     fields = Fields(document, f"{name}: ", problems)
-    for key in FILES[name]:
+    for key in FILES[name] if keys is None else keys:
         fields.raw(key, required=False)
     fields.close()
 
@@ -162,6 +205,7 @@ class _Reader:
             tune_models=self.tune_models,
             constraints=constraints,
             costs=self._costs(),
+            stage_times=self._stage_times(),
             regions=self.regions["regions"],
             path_region=self.regions["path_region"],
             local_region=self.regions["local_region"],
@@ -219,6 +263,24 @@ class _Reader:
     def _costs(self) -> Costs:
         fields = self._top("costs.yaml")
         return Costs(tuning_usd=fields.pair("tuning_usd"), build_minute_usd=fields.pair("build_minute_usd"))
+
+    def _stage_times(self) -> Mapping[str, StageTime]:
+        times = self._keyed("stage_times", "stage", self._stage_time)
+        document = self.documents["stage_times.yaml"]
+        if isinstance(document, dict) and isinstance(document.get("stage_times"), list):  # else it is reported already
+            for step in LIFECYCLE_STEPS:
+                if step not in self._names("stage_times"):
+                    self.problems.append(
+                        f"stage_times.yaml: stage_times: '{step}' is missing; give every stage its times"
+                    )
+        return times
+
+    def _stage_time(self, f: Fields) -> StageTime:
+        return StageTime(
+            stage=f.text("stage", among=LIFECYCLE_STEPS),
+            seconds=f.number("seconds", above=0),
+            local_seconds=f.number("local_seconds", above=0),
+        )
 
     def _family_rule(self, f: Fields) -> FamilyRule:
         token, suffix = f.text("token"), f.text("suffix", required=False)

@@ -69,6 +69,17 @@ CONSTRAINT_CHECKS: Mapping[str, frozenset[str]] = MappingProxyType(
 """Every check a constraint may name, with the placeholders its sentence may use. A new check is written in the domain's
 `constraints.py` and named here; a constraint that uses an existing one is data alone."""
 
+DEFAULT_CONCURRENCY_LEVELS = (1, 4, 8)
+"""What is measured where nothing says at which concurrency levels. Source: the rules of continuous validation."""
+
+_DEFAULT_WORKLOADS: Mapping[tuple[str, bool], str] = MappingProxyType(
+    {
+        ("language-model", False): "multi_turn_chat",
+        ("language-model", True): "local_chat",
+        ("predictor", True): "local_predict",
+    }
+)
+
 OPEN_FAMILIES = frozenset({"other", "unknown"})
 """Families that say nothing: two models of one of them are the same family only if their names are the same."""
 
@@ -256,6 +267,15 @@ class Costs:
 
 
 @dataclass(frozen=True)
+class StageTime:
+    """How long a stage is expected to take before any run of it was seen, in seconds: elsewhere, and on this machine."""
+
+    stage: str
+    seconds: float
+    local_seconds: float
+
+
+@dataclass(frozen=True)
 class Constraint:
     """A rule that refutes configurations without spending: `check` names the code that evaluates it, `sentence` is the
     template of what it says. `version` goes up when its meaning changes, so that verdicts that cite it expire."""
@@ -340,15 +360,25 @@ class Catalog:
     tune_models: Mapping[str, TuneModel]
     constraints: Mapping[str, Constraint]
     costs: Costs
+    stage_times: Mapping[str, StageTime]
     regions: tuple[str, ...]
     path_region: str
     local_region: str
     family_rules: tuple[FamilyRule, ...]
 
     @cached_property
+    def all_entries(self) -> tuple[Entry, ...]:
+        """The entries and those of every extension."""
+        return (*self.entries, *(entry for entries in self.extensions.values() for entry in entries))
+
+    @cached_property
     def _entries_by_id(self) -> Mapping[str, Entry]:
-        extended = (entry for entries in self.extensions.values() for entry in entries)
-        return {entry.id: entry for entry in (*self.entries, *extended)}
+        return {entry.id: entry for entry in self.all_entries}
+
+    @cached_property
+    def quantizations(self) -> frozenset[str]:
+        """The quantizations that some accelerator computes in."""
+        return frozenset(each for accelerator in self.accelerators.values() for each in accelerator.quantizations)
 
     def entry(self, entry_id: str) -> Entry:
         """Return the entry of that id, extensions included.
@@ -405,6 +435,13 @@ class Catalog:
         Of several it is the one with the fewest serving parameters, the first of the file among equals.
         """
         return self._owners.get((deployment_config, model_name, instance_type, region, deployment_target))
+
+    def default_workload(self, deployment_config: str, instance_type: str) -> str | None:
+        """Return the workload that is measured where nothing names one, none where the catalog has no workload of that
+        kind of model there, or does not know the deployment configuration."""
+        config, instance = self.deployment_configs.get(deployment_config), self.instances.get(instance_type)
+        local = instance is not None and instance.local
+        return None if config is None else _DEFAULT_WORKLOADS.get((config.kind, local))
 
     def family_of(self, model_name: str | None) -> str:
         """Return the model family by the ordered rules, on the part of the name after the last `/`.

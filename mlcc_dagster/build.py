@@ -12,6 +12,7 @@ from assets.coverage import ASSETS as COVERAGE_ASSETS
 from assets.coverage import CHECKS as COVERAGE_CHECKS
 from assets.interactions import interaction_coverage
 from assets.lifecycle import HANDOFF, lifecycle
+from assets.planning import prove_plan, success_odds
 from assets.verdicts import unfeasible_verdicts
 from mlcc_dagster.jobs import JOBS
 from resources.dagster_resources import PlatformResource, handoff_io_manager
@@ -26,7 +27,7 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     """
     resources: dict[str, Any] = {"platform": PlatformResource(), HANDOFF: handoff_io_manager}
     return dg.Definitions(
-        assets=[lifecycle, *COVERAGE_ASSETS, interaction_coverage, unfeasible_verdicts],
+        assets=[lifecycle, *COVERAGE_ASSETS, interaction_coverage, unfeasible_verdicts, success_odds, prove_plan],
         asset_checks=[*COVERAGE_CHECKS],
         jobs=[*JOBS],
         sensors=[*upkeep.SENSORS, *path_proving.SENSORS],

@@ -8,6 +8,7 @@ import dagster as dg
 from assets.coverage import CHECKS, coverage_matrix, gap_list
 from assets.interactions import interaction_coverage
 from assets.lifecycle import lifecycle
+from assets.planning import prove_plan, success_odds
 from assets.verdicts import unfeasible_verdicts
 
 lifecycle_job = dg.define_asset_job(
@@ -19,9 +20,14 @@ lifecycle_job = dg.define_asset_job(
 
 refresh_job = dg.define_asset_job(
     "refresh_job",
-    selection=dg.AssetSelection.assets(coverage_matrix, gap_list, interaction_coverage, unfeasible_verdicts)
+    selection=dg.AssetSelection.assets(
+        coverage_matrix, gap_list, interaction_coverage, unfeasible_verdicts, success_odds, prove_plan
+    )
     | dg.AssetSelection.checks(*CHECKS),
-    description="Coverage and gaps of every model family, interactions, verdicts, and the checks of the results, in one run.",
+    description=(
+        "Coverage and gaps of every model family, interactions, verdicts, odds, the plan, and the checks of the results, in one "
+        "run."
+    ),
     # Dagster's default launcher does not look after its runs' processes: one that was killed would stay started for ever.
     tags={"dagster/max_runtime": "1800"},
 )

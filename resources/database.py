@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from mlcc_dagster.core.exceptions import HomeError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 BUSY_SECONDS = 30.0
 """How long a call waits for another writer; every transaction here takes milliseconds."""
@@ -39,7 +39,20 @@ PERSON_WORD = """
     ) STRICT
     """
 
-MIGRATIONS: Mapping[int, tuple[str, ...]] = MappingProxyType({1: (PERSON_WORD,)})
+BUDGET = """
+    CREATE TABLE budget (
+      name TEXT PRIMARY KEY,
+      ceiling_micros INTEGER,
+      created_at TEXT NOT NULL
+    ) STRICT
+    """
+
+BUDGETS_OF_OLD = """
+    INSERT INTO budget (name, created_at)
+    SELECT budget, min(created_at) FROM reservation GROUP BY budget ORDER BY min(created_at)
+    """
+
+MIGRATIONS: Mapping[int, tuple[str, ...]] = MappingProxyType({1: (PERSON_WORD,), 2: (BUDGET, BUDGETS_OF_OLD)})
 """What brings the tables of a version to the next one, so that a home of an older version goes on as it is."""
 
 SCHEMA: tuple[str, ...] = (
@@ -159,6 +172,7 @@ SCHEMA: tuple[str, ...] = (
     """,
     "CREATE INDEX reservation_by_budget ON reservation (budget, state)",
     PERSON_WORD,
+    BUDGET,
 )
 """Money is whole micro-dollars, so that sums are exact; `lease_until`, `deadline`, `opened` are Unix seconds."""
 

@@ -16,6 +16,7 @@ from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import StageFailed
 from mlcc_dagster.core.outcome import BenchmarkPlan
+from mlcc_dagster.core.prices import Billing
 from mlcc_dagster.core.stages import Stage
 from resources.ledger import Ledger
 
@@ -66,9 +67,10 @@ class StageRequest:
 
 class Executor(Protocol):
     """Performs stages. One instance serves many runs; it keeps no state of a run in memory: what it made is in the
-    ledger and in stage outputs, so that any process may go on or clean up."""
+    ledger and in stage outputs, so that any process may go on or clean up. `billing` says how its stages are paid for."""
 
     name: str
+    billing: Billing
 
     def can_run(self, configuration: Configuration) -> str | None:
         """Say in one clause why this executor cannot run the configuration, or none when it can. No I/O."""

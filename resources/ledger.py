@@ -8,6 +8,7 @@ releases it first has released it, and everybody else is told so.
 """
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mlcc_dagster.core.budget import (
+    Budget,
     Reservation,
     Totals,
     charge,
@@ -118,6 +120,14 @@ class Ledger:
                 (self._clock() + seconds, run_id),
             )
 
+    def put_off(self, run_id: str, seconds: float) -> None:
+        """Let every living resource of a run be due `seconds` from now, whatever was its deadline before."""
+        with self._database.writing() as connection:
+            connection.execute(
+                "UPDATE resource SET deadline = ? WHERE run_id = ? AND state <> 'released'",
+                (self._clock() + seconds, run_id),
+            )
+
     def alive(self, run_id: str | None = None) -> list[Resource]:
         """Return what exists or may exist (intended and alive), oldest first, of one run where given."""
         with self._database.reading() as connection:
@@ -196,16 +206,22 @@ class Ledger:
         """Promise `usd` of a budget to a run to be started; false when that would pass the ceiling or, with `max_runs`,
         when the budget already has that many runs promised, active or settled.
 
-        Asked again for a living promise it is the same promise, with its first amount. A released one may be promised
-        anew; a settled key is spent (false). Raises `UsageError` for amounts that are none, and for a key of another
-        budget.
+        The ceiling is kept with the budget, and the lowest that anybody named counts for all from then on: of two that
+        share a budget and disagree, neither may pass the lower one. Asked again for a living promise it is the same promise,
+        with its first amount. A released one may be promised anew; a settled key is spent (false). Raises `UsageError` for
+        amounts that are none, a deadline that is no time to come, and a key of another budget.
         """
         amount, ceiling = micros_promised(usd), micros_ceiling(ceiling_usd)
+        if not 0 <= deadline_seconds < math.inf:
+            raise UsageError(
+                f"{deadline_seconds} is no deadline; give the seconds until then as a number of at least 0"
+            )
         with self._database.writing() as connection:
             now = self._clock()
             row = _reservation_row(connection, run_key)
             if row is not None and row["budget"] != budget:
                 raise UsageError(f"'{run_key}' is promised from budget '{row['budget']}'; use another run key")
+            ceiling = _lowest_ceiling(connection, budget, ceiling, now)
             if row is not None and row["state"] != "released":
                 return row["state"] != "settled"
             sums = _sums(connection, budget)
@@ -299,14 +315,27 @@ class Ledger:
     def totals(self, budget: str) -> Totals:
         """Return the sums of a budget; all zero for one that was never used."""
         with self._database.reading() as connection:
-            sums = _sums(connection, budget)
-        return Totals(
-            reserved_usd=usd_of(sums["reserved"]),
-            active_usd=usd_of(sums["active"]),
-            spent_usd=usd_of(sums["spent"]),
-            overrun_usd=usd_of(sums["overrun"]),
-            runs=sums["runs"],
-        )
+            return _totals(_sums(connection, budget))
+
+    def budgets(self) -> list[Budget]:
+        """Return every budget that anything was ever asked of, newest first, all of one moment."""
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT * FROM budget ORDER BY rowid DESC").fetchall()
+            return [_budget(row, _totals(_sums(connection, row["name"]))) for row in rows]
+
+
+def _lowest_ceiling(connection: sqlite3.Connection, budget: str, ceiling: int, now: float) -> int:
+    """Keep a ceiling that somebody named, in micro-dollars, and return the lowest so far."""
+    row = connection.execute(
+        """
+        INSERT INTO budget (name, ceiling_micros, created_at) VALUES (?, ?, ?)
+        ON CONFLICT (name) DO UPDATE
+          SET ceiling_micros = min(coalesce(ceiling_micros, excluded.ceiling_micros), excluded.ceiling_micros)
+        RETURNING ceiling_micros
+        """,
+        (budget, ceiling, _text(now)),
+    ).fetchone()
+    return int(row["ceiling_micros"])
 
 
 def _sums(connection: sqlite3.Connection, budget: str) -> dict[str, int]:
@@ -322,6 +351,21 @@ def _sums(connection: sqlite3.Connection, budget: str) -> dict[str, int]:
         (budget,),
     ).fetchone()
     return dict(row)
+
+
+def _totals(sums: Mapping[str, int]) -> Totals:
+    return Totals(
+        reserved_usd=usd_of(sums["reserved"]),
+        active_usd=usd_of(sums["active"]),
+        spent_usd=usd_of(sums["spent"]),
+        overrun_usd=usd_of(sums["overrun"]),
+        runs=sums["runs"],
+    )
+
+
+def _budget(row: sqlite3.Row, totals: Totals) -> Budget:
+    ceiling = row["ceiling_micros"]
+    return Budget(row["name"], None if ceiling is None else usd_of(ceiling), totals, row["created_at"])
 
 
 def _reservation_row(connection: sqlite3.Connection, run_key: str) -> Any:

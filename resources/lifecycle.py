@@ -5,9 +5,10 @@ that calls it (`assets.lifecycle`), the stages themselves (executors), the rules
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +20,7 @@ from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import LeaseLost, MlccError, StageFailed, UsageError
 from mlcc_dagster.core.failures import PREFLIGHT, known, retry_due
 from mlcc_dagster.core.identity import config_id
-from mlcc_dagster.core.outcome import BenchmarkPlan, Outcome, Owner, StageResult, StageStatus
+from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Outcome, Owner, StageResult, StageStatus
 from mlcc_dagster.core.records import result_rows, utc_text
 from mlcc_dagster.core.request_records import RequestRecord, parse_record
 from mlcc_dagster.core.resolution import configuration_of
@@ -36,6 +37,7 @@ from resources.ci_table import Attempt, Commit, Refused
 from resources.commit import commit, recover
 from resources.platform import Platform
 from resources.stage_runner import clean_run, run_stage
+from resources.watchdog import WatchedExecutor
 
 RUN_TYPES: tuple[str, ...] = ("ci", "path_prove", "optimization", "manual", "prove")
 
@@ -54,6 +56,15 @@ class RunRequest:
     run_type: str = "manual"
     tier: str | None = None
     reservation: str | None = None
+
+
+@dataclass(frozen=True)
+class StageLimit:
+    """How many seconds a stage may take. `used_up` says that the run's reservation is used up then; none where the stage's
+    own limit comes first."""
+
+    seconds: float
+    used_up: str | None = None
 
 
 @dataclass(frozen=True)
@@ -162,17 +173,55 @@ def limit_seconds(entry: Entry | None, stage: Stage) -> float:
     return float(declared or DEFAULT_LIMIT_SECONDS[stage])
 
 
-def stage_limit(platform: Platform, outcome: Outcome, stage: Stage) -> float:
-    """Return the seconds a stage of this run may take: its limit, and no more than the run's reservation still pays for."""
-    limit = limit_seconds(entry_of(platform, outcome.claim.config_id), stage)
+def most_usd(platform: Platform, configuration: Configuration, key: str, benchmark: BenchmarkPlan) -> float:
+    """Return the most that a run of a configuration can cost on this executor, in USD: all its stages up to their limits.
+    This is what has to be promised for it."""
+    entry = entry_of(platform, key)
+    limits = [(stage, limit_seconds(entry, stage)) for stage in stages_of(entry, benchmark)]
+    return platform.prices(configuration).most_run_usd(limits)
+
+
+def stage_limit(platform: Platform, outcome: Outcome, stage: Stage) -> StageLimit:
+    """Return how long a stage of this run may take: its limit, and no longer than the run's reservation pays for.
+
+    What the stages before it can have cost and what clean can cost by its own limit are no longer there to spend, so that
+    the reservation pays for cleaning whatever happens. Time that the reservation bounds is in whole seconds, which is what
+    stages in virtual time count in. A reservation that is not this run's any more pays for nothing but cleaning.
+    """
+    entry = entry_of(platform, outcome.claim.config_id)
+    own = limit_seconds(entry, stage)
     if outcome.reservation is None or stage is Stage.CLEAN:
-        return limit
-    promised = platform.ledger.reservation(outcome.reservation)
-    price = platform.usd_per_second(outcome.configuration)
-    if promised is None or price <= 0:
-        return limit
-    used = sum(result.seconds for result in outcome.results)
-    return max(0.0, min(limit, promised.usd / price - used))
+        return StageLimit(own)
+    promise = platform.ledger.reservation(outcome.reservation)
+    if promise is None or promise.state != "active" or promise.run_id != outcome.claim.run_id:
+        return StageLimit(
+            0.0, f"the reservation '{outcome.reservation}' was settled under this run; run it again with another one"
+        )
+    prices = platform.prices(outcome.configuration)
+    used = prices.most_run_usd(performed(outcome.results))
+    # the other stages count 0 s: they only say whether anything is deployed that cleaning has to end
+    cleaning = [(each, limit_seconds(entry, each) if each is Stage.CLEAN else 0.0) for each in outcome.stages]
+    kept = prices.most_run_usd(cleaning)
+    # a millionth of a second is what the promise of exactly all limits may lose in floating point
+    paid = prices.seconds_for(stage, promise.usd - used - kept) + 1e-6
+    if paid >= own:
+        return StageLimit(own)
+    seconds = float(math.floor(paid))
+    return StageLimit(
+        seconds,
+        f"the reservation of the run is used up: of {promise.usd:.6g} USD promised, {used:.6g} USD went before {stage} and "
+        f"{kept:.6g} USD are kept for clean, which left {seconds:g} s of it; promise more or shorten the limits of its stages",
+    )
+
+
+def seconds_of(result: StageResult) -> float:
+    """Return the seconds that a stage took: virtual ones where it was played."""
+    return float(result.outputs.get("virtual_seconds", result.seconds))
+
+
+def performed(results: Iterable[StageResult]) -> list[tuple[Stage, float]]:
+    """Return the stages that were not skipped, each with its seconds: what a run pays for."""
+    return [(result.stage, seconds_of(result)) for result in results if result.status is not StageStatus.SKIP]
 
 
 def perform(
@@ -180,8 +229,9 @@ def perform(
 ) -> Outcome:
     """Run one stage, or skip it with the reason, and return the outcome with its result.
 
-    What preflight refutes fails here and the executor is not asked. Never raises for a failing stage; a cancellation
-    (`BaseException`) passes through.
+    What preflight refutes fails here and the executor is not asked, nor is it for a stage that the run's reservation no
+    longer pays for. A stage that outstays its time is ended (`resources.watchdog`). Never raises for a failing stage; a
+    cancellation (`BaseException`) passes through.
     """
     skipped = outcome.skip_reason(stage)
     if skipped is not None:
@@ -192,17 +242,33 @@ def perform(
     refused = refused_by_preflight(platform, stage, outcome)
     if refused is not None:
         return note(platform, outcome.with_result(refused), refused)
+    limit = stage_limit(platform, outcome, stage)
+    if limit.used_up is not None and limit.seconds <= 0:
+        unpaid = StageResult(
+            stage,
+            StageStatus.FAIL,
+            started_at=utc_text(datetime.now(UTC)),
+            seconds=0.0,
+            error=limit.used_up,
+            failure=known(stage.value, "timeout", limit.used_up),
+        )
+        return note(platform, outcome.with_result(unpaid), unpaid)
     if stage is Stage.BENCHMARK:
         run_id = f"bmk-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         platform.ci.benchmarking(outcome.claim, benchmark_run_id=run_id)
     result = run_stage(
         stage,
         outcome,
-        executor=platform.executor,
+        executor=WatchedExecutor(
+            platform.executor,
+            used_up=limit.used_up,
+            clean=lambda why: end_resources(platform, outcome.claim.run_id, why),
+            abandon=lambda why: abandon(platform, outcome.claim.run_id, why),
+        ),
         home=platform.home,
         ci=platform.ci,
         ledger=platform.ledger,
-        limit_seconds=stage_limit(platform, outcome, stage),
+        limit_seconds=limit.seconds,
         on_line=on_line,
     )
     return note(platform, outcome.with_result(result), result)
@@ -264,9 +330,10 @@ def conclude(platform: Platform, outcome: Outcome) -> Conclusion:
     Raises `LeaseLost` when another owner took the configuration over meanwhile: nothing is written then.
     """
     now = datetime.now(UTC)
-    seconds = sum(float(r.outputs.get("virtual_seconds", r.seconds)) for r in outcome.results)
+    seconds = sum(map(seconds_of, outcome.results))
     # cleaning after a run that never began is no use of an instance
-    cost_usd = 0.0 if outcome.refuted else seconds * platform.usd_per_second(outcome.configuration)
+    used = [] if outcome.refuted else performed(outcome.results)
+    cost_usd = platform.prices(outcome.configuration).run_usd(used)
     failure = outcome.evidence_failure
     instance = platform.catalog.instances.get(outcome.configuration.instance_type)
     rows = (
@@ -356,6 +423,16 @@ def sentence_of(outcome: Outcome) -> str:
     return f"{failure.stage.value} failed ({category}): {line.strip()[:300]}{beside}"
 
 
+def end_resources(platform: Platform, run_id: str, why: str) -> None:
+    """End everything the ledger holds for a run, with the reason in its log `clean.log`. Idempotent and safe from any
+    process. Raises `StageFailed` naming what could not be ended."""
+    log_path = platform.home.logs / run_id / "clean.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    with log_path.open("a", encoding="utf-8", buffering=1) as log:
+        log.write(f"{utc_text(datetime.now(UTC))} cleaning after: {why}\n")
+        clean_run(run_id, executor=platform.executor, home=platform.home, ledger=platform.ledger, log=log)
+
+
 def abandon(platform: Platform, run_id: str, why: str) -> bool:
     """End a run that was cancelled or crashed: clean by the ledger, then free the claim and settle the budget.
 
@@ -363,26 +440,51 @@ def abandon(platform: Platform, run_id: str, why: str) -> bool:
     written its intent is left to recovery, which replays it forward.
     """
     running = next((a for a in platform.ci.running() if a.run_id == run_id), None)
-    log_path = platform.home.logs / run_id / "clean.log"
-    log_path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with log_path.open("a", encoding="utf-8", buffering=1) as log:
-            log.write(f"{utc_text(datetime.now(UTC))} cleaning after: {why}\n")
-            clean_run(run_id, executor=platform.executor, home=platform.home, ledger=platform.ledger, log=log)
+        end_resources(platform, run_id, why)
     except StageFailed as unclean:
         # What could not be ended stays in the ledger, so the reaper tries again; the claim must not wait for it.
         why = f"{why}; {unclean.message}"
     finally:
         platform.ledger.release_slots(run_id)
-        cost = None
-        if running is not None:
-            record = platform.ci.record(running.config_id)
-            used = (datetime.now(UTC) - datetime.fromisoformat(running.started_at)).total_seconds()
-            cost = max(0.0, used) * platform.usd_per_second(record.configuration) if record else 0.0
+        cost = None if running is None else interrupted_usd(platform, running, datetime.now(UTC))
         ended = platform.ci.interrupt(run_id, why, cost_usd=cost)
         if ended and cost is not None:
             platform.ledger.settle(run_id, cost)
     return ended
+
+
+def interrupted_usd(platform: Platform, attempt: Attempt, now: datetime) -> float:
+    """Return what a run that did not end in order is charged until `now`, in USD: the stages it noted, and the one it was
+    in from the end of the last one until now, since what it deployed lived on after its process.
+
+    A wait for a slot in that stage is charged too: nobody noted when it ended. A clock that was set back in between makes
+    the open stage free, and never those that were noted.
+    """
+    record = platform.ci.record(attempt.config_id)
+    if record is None:
+        return 0.0
+    noted = [StageResult.from_document(document) for document in attempt.stages.values()]
+    outcome = Outcome(
+        claim=Claim(attempt.config_id, attempt.generation, attempt.owner, attempt.round, attempt.started_at),
+        configuration=record.configuration,
+        run_type=attempt.run_type,
+        stages=stages_of(entry_of(platform, attempt.config_id), record.benchmark),
+        benchmark=record.benchmark,
+        results=tuple(noted),
+    )
+    used = performed(noted)
+    began = max((ended_at(result) for result in noted), default=datetime.fromisoformat(attempt.started_at))
+    for stage in CANONICAL_ORDER:
+        if outcome.result(stage) is None and outcome.skip_reason(stage) is None:
+            used.append((stage, max(0.0, (now - began).total_seconds())))
+            break
+    return platform.prices(record.configuration).run_usd(used)
+
+
+def ended_at(result: StageResult) -> datetime:
+    """Return when a stage ended, by its start and its wall seconds."""
+    return datetime.fromisoformat(result.started_at) + timedelta(seconds=result.seconds)
 
 
 def abandon_all(platform: Platform, dagster_run_id: str, why: str) -> tuple[str, ...]:

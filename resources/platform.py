@@ -11,7 +11,9 @@ from catalog.model import Catalog
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import UsageError
 from mlcc_dagster.core.identity import config_id
+from mlcc_dagster.core.prices import Prices
 from mlcc_dagster.core.resolution import configuration_of
+from mlcc_dagster.core.stages import Stage
 from resources.executor import Executor
 from resources.home import Home
 from resources.ledger import Ledger
@@ -86,6 +88,17 @@ class Platform:
         for record in self.ci.records():
             known.setdefault(record.config_id, record.configuration)
         return known
+
+    def prices(self, configuration: Configuration) -> Prices:
+        """Return what the configuration's stages cost on this executor."""
+        instance = self.catalog.instances.get(configuration.instance_type)
+        hourly = None if instance is None else instance.usd_per_hour
+        return Prices(self.executor.billing, hourly, self.catalog.costs)
+
+    def stage_usd(self, configuration: Configuration, stage: Stage, seconds: float) -> float:
+        """Return what `seconds` of a stage are expected to cost on this executor, in USD (see `Prices.usd`); the instance
+        counts as 0 where the catalog has no price for it."""
+        return self.prices(configuration).usd(stage, seconds)
 
     def usd_per_second(self, configuration: Configuration) -> float:
         """The price of the configuration's instance; 0 where the catalog has none."""

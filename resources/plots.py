@@ -5,10 +5,13 @@ Importing the plotting libraries costs about a second, so they are imported when
 """
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlcc_dagster.core.calibration import Bin
 from mlcc_dagster.core.coverage import Coverage, matrix
+from mlcc_dagster.core.study import Comparison
 
 if TYPE_CHECKING:
     import altair as alt
@@ -84,6 +87,63 @@ def performance_plot(rows: Iterable[Mapping[str, Any]]) -> "alt.Chart":
         )
         .properties(width=360, height=210)
     )
+
+
+def study_plot(comparisons: Sequence[Comparison]) -> "alt.TopLevelMixin":
+    """Return the share of working pairs covered against USD spent: a line per strategy with the interval of its mean, a
+    panel per kind of worlds."""
+    import altair as alt
+
+    values = [
+        {"kind": each.kind.name, "strategy": name, "usd": usd, "share": mean.mean}
+        | {"low": max(0.0, mean.low), "high": min(1.0, mean.high)}
+        for each in comparisons
+        for name in each.walks
+        for usd, mean in each.curve(name)
+    ]
+    order = list(dict.fromkeys(value["strategy"] for value in values))
+    # The bands are faint, and the symbols of a legend that they share would be so too.
+    legend = alt.Legend(labelLimit=300, orient="bottom", symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=3)
+    colour = alt.Color("strategy:N", sort=order, title=None, legend=legend)
+    share = alt.Y("share:Q", title="share of working pairs covered", scale=alt.Scale(domain=[0, 1]))
+    lines = alt.Chart().mark_line().encode(x=alt.X("usd:Q", title="USD spent"), y=share, color=colour)
+    bands = alt.Chart().mark_area(opacity=0.2).encode(x="usd:Q", y="low:Q", y2="high:Q", color=colour)
+    layered = alt.layer(bands, lines, data=alt.Data(values=values)).properties(width=300, height=200)
+    if len(comparisons) < 2:
+        return layered
+    panels = alt.Facet("kind:N", title=None, sort=[each.kind.name for each in comparisons])
+    return layered.facet(panels, columns=3)
+
+
+def reliability_plot(bins: Sequence[Bin]) -> "alt.TopLevelMixin":
+    """Return how often predictions of a size came true, against the line where they always mean what they say; the area of
+    a point is how many predictions it stands for."""
+    import altair as alt
+
+    values = [{"predicted": each.predicted, "observed": each.observed, "count": each.count} for each in bins]
+    whole = alt.Scale(domain=[0, 1])
+    points = alt.Chart(alt.Data(values=values)).encode(
+        x=alt.X("predicted:Q", title="predicted odds", scale=whole),
+        y=alt.Y("observed:Q", title="share that was proven", scale=whole),
+        size=alt.Size("count:Q", title="trials", scale=alt.Scale(domainMin=0, range=[30, 500])),
+    )
+    ends = alt.Data(values=[{"predicted": 0, "observed": 0}, {"predicted": 1, "observed": 1}])
+    line = alt.Chart(ends).mark_line(strokeDash=[4, 4], color="#90a4ae").encode(x="predicted:Q", y="observed:Q")
+    return alt.layer(line, points.mark_circle(color="#2e7d32", opacity=0.8)).properties(width=260, height=260)
+
+
+def save(chart: "alt.TopLevelMixin", path: Path) -> None:
+    """Write a plot to an .svg or .png file, whole or not at all. Raises `OSError` where it cannot be written."""
+    import vl_convert
+
+    document = chart.to_dict()
+    content = svg(chart).encode() if path.suffix == ".svg" else vl_convert.vegalite_to_png(document, scale=2)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def svg(chart: "alt.TopLevelMixin") -> str:

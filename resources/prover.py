@@ -11,20 +11,24 @@ from datetime import datetime
 from catalog.model import Catalog
 from mlcc_dagster.core.configuration import Configuration, Vector
 from mlcc_dagster.core.identity import config_id
+from mlcc_dagster.core.odds import Trials
 from mlcc_dagster.core.outcome import BenchmarkPlan
 from mlcc_dagster.core.planning import (
     BUDGET_EXCEEDED,
+    DEFAULT_STRATEGY,
     MAX_COST_PER_RUN_USD,
     MAX_PROVES_PER_RUN,
     MAX_PROVES_REACHED,
     Candidate,
+    Evidence,
     Pick,
     Plan,
     plan,
 )
 from mlcc_dagster.core.resolution import Unresolved, resolve
 from mlcc_dagster.core.targets import SELECTIONS, Target, TargetList, resolve_target
-from resources.lifecycle import DEFAULT_STAGES, entry_of, limit_seconds, stages_of
+from resources.estimates import Estimates
+from resources.lifecycle import DEFAULT_STAGES, entry_of, most_usd, stages_of
 from resources.platform import Platform
 from resources.survey import Survey
 
@@ -44,7 +48,7 @@ class Execution:
     name: str
     max_proves: int = MAX_PROVES_PER_RUN
     max_usd: float = MAX_COST_PER_RUN_USD
-    strategy: str = "neighbours"
+    strategy: str = DEFAULT_STRATEGY
     targets: TargetList | None = None
 
     @classmethod
@@ -59,7 +63,7 @@ class Execution:
         *,
         max_proves: int,
         max_usd: float,
-        strategy: str = "neighbours",
+        strategy: str = DEFAULT_STRATEGY,
         targets: TargetList | None = None,
     ) -> "Execution":
         """An execution of its own, as a command starts it."""
@@ -95,12 +99,6 @@ def benchmark_for(catalog: Catalog, configuration: Configuration, workload: str 
     )
 
 
-def most_seconds(platform: Platform, key: str, benchmark: BenchmarkPlan) -> float:
-    """Return the longest a run of a configuration may take: the limits of all its stages."""
-    entry = entry_of(platform, key)
-    return sum(limit_seconds(entry, stage) for stage in stages_of(entry, benchmark))
-
-
 def open_targets(platform: Platform, survey: Survey, targets: TargetList | None) -> list[tuple[Target, Wanted]]:
     """Return the priority targets that are still to be proven, in their order, each with its configuration or the reason
     why it has none here."""
@@ -133,6 +131,7 @@ def candidates(
     promised = {
         key_config(r.run_key): r.state for r in platform.ledger.reservations() if r.state in {"reserved", "active"}
     }
+    estimates = Estimates.take(platform)
     wanted: dict[Vector, tuple[int, Target, Configuration]] = {}
     for place, (target, configuration) in enumerate(open_targets(platform, survey, targets), start=1):
         if not isinstance(configuration, Unresolved):
@@ -158,8 +157,19 @@ def candidates(
             left_out[gap.vector] = "money is promised to a run of it"
         else:
             workload = target.workload if target is not None else None
-            most = most_seconds(platform, key, benchmark_for(platform.catalog, configuration, workload))
-            found.append(Candidate(gap, key, configuration, price * most, place, workload))
+            benchmark = benchmark_for(platform.catalog, configuration, workload)
+            stages = stages_of(entry_of(platform, key), benchmark)
+            found.append(
+                Candidate(
+                    gap,
+                    key,
+                    configuration,
+                    promised_usd=most_usd(platform, configuration, key, benchmark),
+                    expected_usd=estimates.usd(configuration, key, stages),
+                    priority=place,
+                    workload=workload,
+                )
+            )
     return found, left_out
 
 
@@ -168,13 +178,29 @@ def make_plan(platform: Platform, survey: Survey, execution: Execution) -> Plan:
     found, left_out = candidates(platform, survey, execution.targets)
     totals = platform.ledger.totals(execution.name)
     waiting = [r for r in platform.ledger.reservations(state="reserved") if r.budget == execution.name]
+    # another prover may have named a lower ceiling for the same budget, which the ledger then holds
+    named = [b.ceiling_usd for b in platform.ledger.budgets() if b.name == execution.name and b.ceiling_usd is not None]
+    ceiling = min([execution.max_usd, *named])
     return plan(
         found,
         strategy=execution.strategy,
+        evidence=evidence_of(platform, survey, execution),
         max_proves=execution.max_proves - totals.runs + len(waiting),
-        max_usd=execution.max_usd - totals.committed_usd - totals.overrun_usd + sum(r.usd for r in waiting),
+        max_usd=ceiling - totals.committed_usd - totals.overrun_usd + sum(r.usd for r in waiting),
         left_out=left_out,
     )
+
+
+def evidence_of(platform: Platform, survey: Survey, execution: Execution) -> Evidence:
+    """Return what a plan of an execution knows: the survey's evidence, and what the execution's own runs try now."""
+    living = {
+        key_config(r.run_key)
+        for r in platform.ledger.reservations()
+        if r.budget == execution.name and r.state in {"reserved", "active"}
+    }
+    records = [platform.ci.record(key) for key in living]
+    in_flight = frozenset(record.configuration.vector for record in records if record is not None)
+    return Evidence(survey.possible, survey.standing.proven, Trials.from_standing(survey.standing), in_flight)
 
 
 def promise(platform: Platform, execution: Execution, planned: Plan, *, at_most: int) -> Iterator[Proof]:
@@ -182,7 +208,7 @@ def promise(platform: Platform, execution: Execution, planned: Plan, *, at_most:
 
     The ledger decides: what another prover took meanwhile is refused there. A promise that was made before and never
     led to a run (a tick that was killed) is the same promise under the same key, so it neither costs twice nor runs twice;
-    such are yielded again beside `at_most` new ones.
+    such are yielded again beside `at_most` new ones. A pick that waits for its canary is passed over.
     """
     given = 0
     waiting = {r.run_key for r in platform.ledger.reservations(state="reserved")}
@@ -193,13 +219,17 @@ def promise(platform: Platform, execution: Execution, planned: Plan, *, at_most:
         if run_key in waiting:
             yield Proof(run_key, pick)
             continue
-        if given < at_most and platform.ledger.reserve(
-            execution.name,
-            run_key,
-            candidate.promised_usd,
-            ceiling_usd=execution.max_usd,
-            deadline_seconds=START_SECONDS,
-            max_runs=execution.max_proves,
+        if (
+            pick.waits is None
+            and given < at_most
+            and platform.ledger.reserve(
+                execution.name,
+                run_key,
+                candidate.promised_usd,
+                ceiling_usd=execution.max_usd,
+                deadline_seconds=START_SECONDS,
+                max_runs=execution.max_proves,
+            )
         ):
             given += 1
             benchmark = benchmark_for(platform.catalog, candidate.configuration, candidate.workload)

@@ -15,7 +15,6 @@ from typing import Protocol
 
 import psutil
 
-from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import MlccError, StageFailed
 from mlcc_dagster.core.outcome import Owner
 from mlcc_dagster.core.records import utc_text
@@ -89,12 +88,13 @@ def reap(
     ledger: Ledger,
     store: Publisher,
     executor: Executor,
-    price_usd_per_second: Callable[[Configuration], float],
+    interrupted_usd: Callable[[Attempt, datetime], float],
     processes: Processes = machine,
     now: float | None = None,
     wait_seconds: float = 60.0,
 ) -> Reaped:
-    """End what outlived its owner or its deadline and say what that was; `now` is in Unix seconds.
+    """End what outlived its owner or its deadline and say what that was; `now` is in Unix seconds, `interrupted_usd` says
+    what a run that did not end in order is charged until a moment (`lifecycle.interrupted_usd`).
 
     In this order: begun commits go forward; runs whose owner is dead are cleaned and interrupted; resources
     past their deadline or of no running run are cleaned; stray processes of this home are ended; reservations that no
@@ -111,7 +111,7 @@ def reap(
                 ledger=ledger,
                 store=store,
                 executor=executor,
-                price_usd_per_second=price_usd_per_second,
+                interrupted_usd=interrupted_usd,
                 processes=processes,
                 now=datetime.now(UTC).timestamp() if now is None else now,
             ).run()
@@ -132,7 +132,7 @@ class _Reap:
         ledger: Ledger,
         store: Publisher,
         executor: Executor,
-        price_usd_per_second: Callable[[Configuration], float],
+        interrupted_usd: Callable[[Attempt, datetime], float],
         processes: Processes,
         now: float,
     ) -> None:
@@ -141,7 +141,7 @@ class _Reap:
         self._ledger = ledger
         self._store = store
         self._executor = executor
-        self._price = price_usd_per_second
+        self._interrupted_usd = interrupted_usd
         self._processes = processes
         self._now = now
         self._cleaned: set[str] = set()
@@ -210,7 +210,8 @@ class _Reap:
             # another host cannot be looked at: a whole lease more than the one it missed
             over = lease_until + self._home.settings.lease_seconds <= self._now
             return f"its lease from host {attempt.owner.host} ran out" if over else None
-        deadlines = [resource.deadline for resource in self._ledger.alive(attempt.run_id)]
+        # of what it held, too: cleaned away at its deadline, it would be nothing that could be overdue any more
+        deadlines = [resource.deadline for resource in self._ledger.history(attempt.run_id)]
         if lease_until <= self._now and deadlines and max(deadlines) <= self._now:
             return f"its process {attempt.owner} lives but let its lease and its deadline pass"
         return None
@@ -258,9 +259,7 @@ class _Reap:
     def _cost(self, attempt: Attempt) -> float:
         """Return what a run that cannot say so itself used in USD: it is charged until now, since what it had deployed
         lived on after its process."""
-        record = self._ci.record(attempt.config_id)
-        started = datetime.fromisoformat(attempt.started_at).timestamp()
-        return 0.0 if record is None else max(0.0, self._now - started) * self._price(record.configuration)
+        return self._interrupted_usd(attempt, datetime.fromtimestamp(self._now, UTC))
 
     def _clean(self, run_id: str, why: str) -> None:
         if run_id in self._cleaned:

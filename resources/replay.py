@@ -19,6 +19,7 @@ from catalog.model import Catalog, Instance
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import StageFailed, UsageError
+from mlcc_dagster.core.prices import Billing
 from mlcc_dagster.core.stages import DEFAULT_LIMIT_SECONDS, Stage
 from resources.executor import StageRequest
 from resources.home import Home
@@ -39,6 +40,8 @@ class ReplayExecutor:
     """Performs stages by looking up how they end. Keeps nothing but ledger entries, logs and raw records."""
 
     name = NAME
+    billing = Billing.MANAGED
+    """What is played is a run on AWS."""
 
     def __init__(self, outcomes: Outcomes, *, home: Home, catalog: Catalog) -> None:
         """Raises `UsageError` for a home that is not a replay home: what is played must never mix with what is
@@ -84,12 +87,15 @@ class ReplayExecutor:
             raise StageFailed(
                 f"stage {request.stage} would take {played.seconds:.1f} s and passed its own time limit of {limit} s",
                 category="timeout",
+                outputs={"virtual_seconds": float(limit)},
             )
         request.say(f"replaying {played.seconds:.3f} virtual seconds")
         for line in played.log.splitlines():
             request.say(line)
         if played.failed:
-            raise StageFailed(f"stage {request.stage} failed as {self.name} has it")
+            raise StageFailed(
+                f"stage {request.stage} failed as {self.name} has it", outputs={"virtual_seconds": played.seconds}
+            )
         outputs: dict[str, Any] = {"virtual_seconds": played.seconds}
         if request.stage is Stage.DEPLOY:
             outputs["endpoint"] = self._deploy(request)

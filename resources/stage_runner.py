@@ -137,6 +137,7 @@ def _run_logged(
                     raise StageFailed(str(heartbeat.lost), category="infrastructure")
         except StageFailed as error:
             failed = error
+            outputs = MappingProxyType(dict(error.outputs))
             log.write(f"{error.message}\n")
         except Exception:
             crashed = True
@@ -154,6 +155,7 @@ def _run_logged(
         log=pointer,
         error=said.strip()[-ERROR_CHARACTERS:],
         failure=_classified(stage, failed, said),
+        outputs=outputs,
     )
 
 
@@ -208,7 +210,8 @@ def _perform(
     # whatever the run holds must outlive this stage and the clean after it, and a run that hangs longer is reaped
     lifetime = limit_seconds + DEFAULT_LIMIT_SECONDS[Stage.CLEAN]
     workspace = _workspace(run_id, home=home, ledger=ledger, deadline_seconds=lifetime)
-    ledger.prolong(run_id, lifetime)
+    # a wait for a slot had put it off for longer than the stage may take now
+    ledger.put_off(run_id, lifetime)
     raw = home.raw / run_id
     raw.mkdir(parents=True, exist_ok=True)
     outputs = executor.perform(

@@ -40,7 +40,8 @@ def next_proofs(platform: Platform, execution: Execution, *, abreast: int) -> tu
     proofs = list(promise(platform, execution, planned, at_most=min(free, REQUESTS_PER_TICK)))
     totals = platform.ledger.totals(execution.name)
     sentence = (
-        f"{len(proofs)} requested; {len(planned.picks)} affordable, {len(planned.left_out)} left out ({planned.ended_by}); "
+        f"{len(proofs)} requested; {len(planned.picks)} affordable, {sum(bool(p.waits) for p in planned.picks)} of them wait "
+        f"for a canary, {len(planned.left_out)} left out ({planned.ended_by}); "
         f"{totals.runs} of {execution.max_proves} proves and {totals.committed_usd:.4f} of {execution.max_usd:.2f} USD taken"
     )
     return proofs, sentence
@@ -49,8 +50,8 @@ def next_proofs(platform: Platform, execution: Execution, *, abreast: int) -> tu
 @dg.sensor(
     job_name="lifecycle_job",
     description=(
-        "Watches coverage and proves gaps, best supported first, within the day's bounds of proves and USD. Off until you "
-        "switch it on: it spends money."
+        "Watches coverage and proves the gaps that teach most per dollar within the day's bounds of proves and USD. Off "
+        "until you switch it on: it spends money."
     ),
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.STOPPED,
@@ -76,7 +77,10 @@ def coverage_sensor(context: dg.SensorEvaluationContext, platform: PlatformResou
     execution_timezone="UTC",
     job_name="lifecycle_job",
     name="path_prove_schedule",
-    description="Once a day: requests the best affordable gaps at once, within the day's bounds. Off until you switch it on.",
+    description=(
+        "Once a day: requests the best affordable gaps at once, within the day's bounds; what waits for a canary is left to the "
+        "next tick. Off until you switch it on."
+    ),
     default_status=dg.DefaultScheduleStatus.STOPPED,
 )
 def path_prove_schedule(

@@ -82,7 +82,7 @@ def shape(document: Any) -> Any:
     return None
 
 
-OPEN_ENDED = {"details", "proofs_by_executor", "released", "reservations", "slots", "alive", "left_out", "picks"}
+OPEN_ENDED = {"details", "proofs_by_executor", "released", "reservations", "slots", "alive", "left_out"}
 """Parts that are empty in a quiet home, or whose keys are data."""
 
 
@@ -107,7 +107,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("init", "init --json", 0),
         ("run", "run --config local-fastapi-logistic-1cpu --dry-run --json", 1),
-        ("path-prove", "path-prove --dry-run --json", 0),
+        ("plan", "path-prove --dry-run --json", 0),
+        ("plan", "plan --json", 0),
+        ("study", "study --worlds 1 --strategies expected-gain --shape 2x2x2x1x1x1 --golden 1 --json", 0),
         ("coverage", "coverage --json", 0),
         ("gaps", "gaps --json --limit 1", 0),
         ("ledger", "ledger --json", 0),

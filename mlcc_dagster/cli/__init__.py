@@ -16,12 +16,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from mlcc_dagster.cli import (
+    budget_commands,
     catalog_commands,
     classify_commands,
     evidence_commands,
     home_commands,
     prover_commands,
     run_commands,
+    study_commands,
     substitution_commands,
     unfeasible_commands,
 )
@@ -61,11 +63,13 @@ def mlcc(
 home_commands.add_to(app)
 run_commands.add_to(app)
 prover_commands.add_to(app)
+budget_commands.add_to(app)
 evidence_commands.add_to(app)
 catalog_commands.add_to(app)
 substitution_commands.add_to(app)
 unfeasible_commands.add_to(app)
 classify_commands.add_to(app)
+study_commands.add_to(app)
 
 ENVIRONMENTAL = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 """Refusals of the machine that a person can mend; any other `OSError` that nobody explained is a defect of ours."""

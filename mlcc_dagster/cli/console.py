@@ -4,11 +4,13 @@ Belongs here: output and nothing else. On a terminal tables fit its width; anywh
 that text tools can read.
 """
 
+import contextlib
 import csv
+import itertools
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,28 @@ def say(text: str = "") -> None:
 def warn(text: str) -> None:
     """Print one warning to standard error."""
     print(f"warning: {text}", file=sys.stderr)  # noqa: T201
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show on standard error how many of `total` steps are done, and yield what to call after each: a bar on a terminal,
+    elsewhere a line at about every tenth."""
+    if err().is_terminal:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=err(), transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda: bar.advance(task)
+        return
+    done = itertools.count(1)
+
+    def advance() -> None:
+        count = next(done)
+        if count == total or count % max(1, total // 10) == 0:
+            print(f"{what}: {count} of {total}", file=sys.stderr, flush=True)  # noqa: T201
+
+    yield advance
 
 
 def print_json(document: Any) -> None:

@@ -1,4 +1,4 @@
-"""`mlcc path-prove`: fill the gaps that a budget affords, re-planning after each result."""
+"""`mlcc path-prove` and `mlcc plan`: fill the gaps that a budget affords, re-planning after each result; or only say which."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,42 +9,88 @@ from mlcc_dagster.cli.help_pages import examples
 
 if TYPE_CHECKING:
     from mlcc_dagster.core.targets import TargetList
+    from resources.platform import Platform
+    from resources.prover import Execution
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the prover's command to the command line."""
+    """Add the prover's commands to the command line."""
     app.command(
         "path-prove", epilog=examples("mlcc path-prove --dry-run", "mlcc path-prove --max-proves 2 --max-cost 0.5")
     )(path_prove)
+    app.command(epilog=examples("mlcc plan", "mlcc plan --strategy neighbours --max-cost 5 --json"))(plan)
+
+
+MaxProves = Annotated[int, typer.Option(help="Most configurations to prove.")]
+MaxCost = Annotated[float, typer.Option(help="Most USD to spend, promised money included.")]
+Targets = Annotated[
+    Path | None, typer.Option(help="YAML or JSON file of priority targets, which are proven before any other gap.")
+]
+StrategyName = Annotated[str, typer.Option(help="How gaps are chosen: expected-gain or neighbours.")]
+ExecutorName = Annotated[str | None, typer.Option(help="Executor (default: the home's).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def path_prove(
-    max_proves: Annotated[int, typer.Option(help="Most configurations to prove.")] = 10,
-    max_cost: Annotated[float, typer.Option(help="Most USD to spend, promised money included.")] = 50.0,
-    targets: Annotated[
-        Path | None, typer.Option(help="YAML or JSON file of priority targets, which are proven before any other gap.")
-    ] = None,
-    strategy: Annotated[str, typer.Option(help="How gaps are ranked: neighbours.")] = "neighbours",
-    executor: Annotated[str | None, typer.Option(help="Executor (default: the home's).")] = None,
+    max_proves: MaxProves = 10,
+    max_cost: MaxCost = 50.0,
+    targets: Targets = None,
+    strategy: StrategyName = "expected-gain",
+    executor: ExecutorName = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, start nothing, promise nothing.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Dagster's log of each run.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Prove the gaps that teach most within a budget.
 
-    Each is a whole lifecycle run with run_type path_prove. Exit 0 when every proof succeeded (or there was no gap), 1 when
-    one failed, 2 when the request is unusable.
+    Each is a whole lifecycle run with run_type path_prove; the plan is made anew after each result. Exit 0 when every proof
+    succeeded (or there was no gap), 1 when one failed, 2 when the request is unusable.
     """
-    from datetime import UTC, datetime
-
     from mlcc_dagster.cli import console
     from mlcc_dagster.cli.opening import open_platform
     from mlcc_dagster.cli.proving import run_execution
+
+    execution = execution_asked(max_proves, max_cost, targets, strategy)
+    platform = open_platform(executor, to_read=dry_run)
+    if dry_run:
+        show_plan(platform, execution, json=json)
+        return
+    warn_of_targets(platform, execution)
+    report = run_execution(platform, execution, verbose=verbose, show=not json)
+    if json:
+        console.print_json(report.to_json())
+    else:
+        report.show()
+    raise typer.Exit(report.exit_code)
+
+
+def plan(
+    max_proves: MaxProves = 10,
+    max_cost: MaxCost = 50.0,
+    targets: Targets = None,
+    strategy: StrategyName = "expected-gain",
+    executor: ExecutorName = None,
+    json: AsJson = False,
+) -> None:
+    """Show which gaps would be proven within a budget, and why.
+
+    Per pick the odds that its run proves it, the pairs of values it would newly cover, what it is expected to cost and the most
+    it can cost. Starts nothing and promises nothing.
+    """
+    from mlcc_dagster.cli.opening import open_platform
+
+    execution = execution_asked(max_proves, max_cost, targets, strategy)
+    show_plan(open_platform(executor, to_read=True), execution, json=json)
+
+
+def execution_asked(max_proves: int, max_cost: float, targets: Path | None, strategy: str) -> "Execution":
+    """Return the execution that a command line asks for. Raises `InvalidInput` with all mistakes of its bounds or of the
+    targets' file, `UsageError` for an unknown strategy."""
+    from datetime import UTC, datetime
+
     from mlcc_dagster.core.exceptions import InvalidInput
     from mlcc_dagster.core.planning import strategy_named
-    from mlcc_dagster.core.resolution import Unresolved
-    from resources.prover import Execution, make_plan, open_targets
-    from resources.survey import Survey
+    from resources.prover import Execution
 
     problems = []
     if max_proves < 1:
@@ -55,46 +101,68 @@ def path_prove(
         raise InvalidInput("the request", problems)
     strategy_named(strategy)
     wanted = targets_in(targets)
-    platform = open_platform(executor, to_read=dry_run)
-    execution = Execution.of_moment(
-        datetime.now(UTC), max_proves=max_proves, max_usd=max_cost, strategy=strategy, targets=wanted
-    )
-    for target, configuration in open_targets(platform, Survey.take(platform), wanted):
+    now = datetime.now(UTC)
+    return Execution.of_moment(now, max_proves=max_proves, max_usd=max_cost, strategy=strategy, targets=wanted)
+
+
+def warn_of_targets(platform: "Platform", execution: "Execution") -> None:
+    """Warn of every priority target that cannot run here."""
+    from mlcc_dagster.cli import console
+    from mlcc_dagster.core.resolution import Unresolved
+    from resources.prover import open_targets
+    from resources.survey import Survey
+
+    for target, configuration in open_targets(platform, Survey.take(platform), execution.targets):
         if isinstance(configuration, Unresolved):
             console.warn(f"priority target {target} is left out: {configuration.reason}")
-    if not dry_run:
-        report = run_execution(platform, execution, verbose=verbose, show=not json)
-        if json:
-            console.print_json(report.to_json())
-        else:
-            report.show()
-        raise typer.Exit(report.exit_code)
+
+
+def show_plan(platform: "Platform", execution: "Execution", *, json: bool) -> None:
+    """Print the plan of an execution that has not begun."""
+    from mlcc_dagster.cli import console
+    from mlcc_dagster.core.coverage import percent_text
+    from resources.prover import make_plan
+    from resources.survey import Survey
+
+    warn_of_targets(platform, execution)
     survey = Survey.take(platform)
     planned = make_plan(platform, survey, execution)
-    rows = [
-        {
-            "rank": pick.rank,
-            "configuration": str(pick.candidate.configuration),
-            "config_id": pick.candidate.config_id,
-            "promised_usd": pick.candidate.promised_usd,
-            "why": pick.why,
-        }
-        for pick in planned.picks
-    ]
-    left_out = [{"vector": str(vector), "why": why} for vector, why in planned.left_out.items()]
     if json:
-        console.print_json(
-            {"started": False, "strategy": strategy, "ended_by": planned.ended_by, "picks": rows, "left_out": left_out}
-        )
+        bounds = {"max_proves": execution.max_proves, "max_usd": execution.max_usd}
+        console.print_json({"started": False, **bounds, "gaps": len(survey.gaps), **planned.to_json()})
         return
+    covered = survey.interactions(2).share
+    picks = planned.picks
+    expected, most = (sum(getattr(p.candidate, name) for p in picks) for name in ("expected_usd", "promised_usd"))
+    below = []
+    if picks:
+        below = [
+            f"{planned.objective:.2f} new pairs expected for {expected:.4f} USD, {most:.4f} USD at most "
+            f"(pairs covered now {covered[0]}/{covered[1]} = {percent_text(covered)})",
+            f"no affordable choice is expected to cover more than {planned.upper_bound:.2f}: "
+            f"this one reaches at least {100 * planned.proven_ratio:.0f} % of the best",
+        ]
+    below += [f"pick {pick.rank} {pick.waits}" for pick in picks if pick.waits]
+    below += [f"left out {vector}: {why}" for vector, why in planned.left_out.items()]
     console.print_table(
-        f"{len(rows)} of {len(survey.gaps)} gaps would be proven (nothing was started)",
-        ["rank", "configuration", "at most USD", "why"],
-        ([row["rank"], row["configuration"], f"{row['promised_usd']:.4f}", row["why"]] for row in rows),
-        right=["rank", "at most USD"],
+        f"{len(picks)} of {len(survey.gaps)} gaps would be proven (nothing was started)",
+        ["rank", "configuration", "odds", "new pairs", "USD", "at most USD", "why", "weakest"],
+        (
+            [
+                pick.rank,
+                str(pick.candidate.configuration),
+                f"{pick.odds:.2f}",
+                f"{pick.new:.1f}",
+                f"{pick.candidate.expected_usd:.4f}",
+                f"{pick.candidate.promised_usd:.4f}",
+                pick.why,
+                pick.doubt,
+            ]
+            for pick in picks
+        ),
+        right=["rank", "odds", "new pairs", "USD", "at most USD"],
+        below=below,
     )
-    for row in left_out:
-        console.say(f"left out {row['vector']}: {row['why']}")
 
 
 def targets_in(path: Path | None) -> "TargetList | None":

@@ -5,7 +5,7 @@ Belongs here: the loop over configurations and its report. Not here: what one ru
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.outcome import Owner
 from resources import processes
 from resources.ci_table import Attempt
+from resources.estimates import Estimates
+from resources.lifecycle import find_configuration, stages_of
 from resources.platform import Platform
 from resources.rounds import Round
 
@@ -42,14 +44,19 @@ class Target:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run is expected to take: seconds and USD per configuration, from its own past runs where there are any."""
+    """What a round is expected to take if every stage passes, by config_id of the targets that run here: seconds, USD, and
+    how many past runs of exactly this configuration that rests on (none: on others, and on declared times)."""
 
-    seconds: dict[str, float]
-    usd: float
-    learned: int
-    runnable: int
+    seconds: Mapping[str, float]
+    usd: Mapping[str, float]
+    runs: Mapping[str, int]
     sentence: str
     targets: Sequence[Target]
+
+    @property
+    def runnable(self) -> int:
+        """How many of the targets run here."""
+        return len(self.seconds)
 
     def to_json(self) -> dict[str, Any]:
         """Return the forecast as the JSON document of a dry run."""
@@ -60,43 +67,41 @@ class Forecast:
                     "config_id": t.config_id,
                     "name": t.name,
                     "configuration": str(t.configuration),
-                    "runs_here": t.refusal is None and t.refuted is None,
+                    "runs_here": t.config_id in self.seconds,
                     "reason": t.refusal or t.refuted,
                     "estimated_seconds": self.seconds.get(t.config_id),
+                    "estimated_usd": self.usd.get(t.config_id),
+                    "learned_from_runs": self.runs.get(t.config_id),
                 }
                 for t in self.targets
             ],
             "estimated_seconds": sum(self.seconds.values()),
-            "estimated_usd": self.usd,
+            "estimated_usd": sum(self.usd.values()),
         }
 
 
 def estimate(platform: Platform, targets: Sequence[Target], tier: str | None) -> Forecast:
-    """Estimate a run from past durations of the same configuration, else from the tier's known cost and time.
-
-    A configuration that neither knows counts with the mean of the others, 60 s where there is none.
-    """
-    declared = platform.catalog.tiers.get(tier) if tier else None
-    prior = declared.known_minutes * 60 / max(1, len(targets)) if declared and declared.known_minutes else None
-    past: dict[str, list[float]] = {}
-    for attempt in platform.ci.attempts():
-        if attempt.state == "finished" and attempt.seconds is not None:
-            past.setdefault(attempt.config_id, []).append(attempt.seconds)
-    runnable = [target for target in targets if target.refusal is None and target.refuted is None]
-    known = {t.config_id: sum(past[t.config_id]) / len(past[t.config_id]) for t in runnable if t.config_id in past}
-    otherwise = prior if prior is not None else (sum(known.values()) / len(known) if known else 60.0)
-    seconds = {t.config_id: known.get(t.config_id, otherwise) for t in runnable}
-    usd = sum(seconds[t.config_id] * platform.usd_per_second(t.configuration) for t in runnable)
-    total = sum(seconds.values())
+    """Estimate a round from past runs and the catalog's declared times, as a plan of the prover does (`Estimates`)."""
+    estimates = Estimates.take(platform)
+    seconds, usd, runs = {}, {}, {}
+    for target in targets:
+        if target.refusal is None and target.refuted is None:
+            configuration, entry, plan = find_configuration(platform, target.config_id)
+            stages = stages_of(entry, plan)
+            seconds[target.config_id] = estimates.seconds(configuration, target.config_id, stages)
+            usd[target.config_id] = estimates.usd(configuration, target.config_id, stages)
+            runs[target.config_id] = estimates.learned(target.config_id)
+    minutes = max(sum(seconds.values()) / 60, 0.1)
     sentence = (
-        f"{len(runnable)} of {len(targets)} configurations run here, about {max(total / 60, 0.1):.1f} min and {usd:.2f} USD "
-        f"({len(known)} learned from past runs)"
+        f"{len(seconds)} of {len(targets)} configurations run here, about {minutes:.1f} min and "
+        f"{sum(usd.values()):.4f} USD ({sum(map(bool, runs.values()))} learned from past runs)"
     )
-    if not runnable:
+    if not seconds:
         sentence = f"none of {len(targets)} configurations runs here"
+    declared = platform.catalog.tiers.get(tier) if tier else None
     if declared is not None:
         sentence += f"; the tier's ceiling is {declared.cost_ceiling_usd:.0f} USD"
-    return Forecast(seconds, usd, len(known), len(runnable), sentence, tuple(targets))
+    return Forecast(seconds, usd, runs, sentence, tuple(targets))
 
 
 @dataclass

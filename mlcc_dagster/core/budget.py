@@ -7,13 +7,15 @@ Sums are taken in whole micro-dollars: added up as binary fractions, ten promise
 USD.
 """
 
-import math
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from mlcc_dagster.core.exceptions import UsageError
 
 _MICROS_PER_USD = 1_000_000
+
+MOST_USD = 1e9
+"""No amount is larger: sums of whole micro-dollars stay within the 64 bits that the books have for them."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,29 @@ class Totals:
         )
 
 
+@dataclass(frozen=True)
+class Budget:
+    """What may be spent under a name. `ceiling_usd` is the lowest that anybody who promised from it has named, none for one
+    of a time when ceilings were not kept."""
+
+    name: str
+    ceiling_usd: float | None
+    totals: Totals
+    created_at: str
+
+    @property
+    def left_usd(self) -> float | None:
+        """What may still be promised, none without a known ceiling: 0 where overruns have used up more than there was."""
+        if self.ceiling_usd is None:
+            return None
+        gone = micros_promised(self.totals.committed_usd) + micros_promised(self.totals.overrun_usd)
+        return usd_of(max(0, micros_ceiling(self.ceiling_usd) - gone))
+
+
 def micros_promised(usd: float) -> int:
     """Return an amount in micro-dollars, rounded up: a promise is never smaller than what was asked for.
 
-    Raises `UsageError` for a negative or not finite amount.
+    Raises `UsageError` for a negative or not finite amount and for one above `MOST_USD`.
     """
     return _micros(usd, ROUND_CEILING)
 
@@ -63,7 +84,7 @@ def micros_promised(usd: float) -> int:
 def micros_ceiling(usd: float) -> int:
     """Return a ceiling in micro-dollars, rounded down.
 
-    Raises `UsageError` for a negative or not finite amount.
+    Raises `UsageError` for a negative or not finite amount and for one above `MOST_USD`.
     """
     return _micros(usd, ROUND_FLOOR)
 
@@ -90,7 +111,7 @@ def charge(*, promised: int, used: int) -> tuple[int, int]:
 
 
 def _micros(usd: float, rounding: str) -> int:
-    if not math.isfinite(usd) or usd < 0:
-        raise UsageError(f"{usd} is no amount of money; give USD as a finite number of at least 0")
+    if not 0 <= usd <= MOST_USD:  # not a number is neither
+        raise UsageError(f"{usd} is no amount of money; give USD as a number of at least 0 and at most {MOST_USD:.0f}")
     # str() gives the shortest decimal that means the same float: 0.07 is 70,000 micro-dollars and not 70,001
     return int((Decimal(str(usd)) * _MICROS_PER_USD).to_integral_value(rounding))

@@ -4,7 +4,9 @@ Belongs here: exception classes that cross a floor. Not here: how they are shown
 and failures of a configuration under test, which are data (`failures.py`), never exceptions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 
 class MlccError(Exception):
@@ -48,10 +50,18 @@ class StageFailed(Exception):
     """Raised inside an executor to end a stage with `fail`; never crosses the lifecycle graph.
 
     `message` is one sentence. What the stage printed before stays in its log. `category` is set only where the
-    executor knows the cause for a fact (a limit it enforced itself); otherwise the log is classified.
+    executor knows the cause for a fact (a limit it enforced itself); otherwise the log is classified. `outputs` are JSON
+    values that a stage leaves although it failed (the virtual seconds of one that was played).
     """
 
-    def __init__(self, message: str, *, category: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        category: str | None = None,
+        outputs: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.category = category
+        self.outputs = outputs

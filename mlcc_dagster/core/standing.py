@@ -179,12 +179,12 @@ class Standing:
             return Status.PROVEN
         if vector in self.marks:
             return Status.UNFEASIBLE
-        failures = self._live_failures(vector)
+        failures = self.live_failures(vector)
         return Status(failures[-1].status) if failures else Status.UNTESTED
 
     def attempts(self, vector: Vector) -> int:
         """Return how many runs failed with the category of the newest live failure, 0 where there is none."""
-        failures = self._live_failures(vector)
+        failures = self.live_failures(vector)
         return sum(1 for failure in failures if failure.category == failures[-1].category)
 
     def reason(self, vector: Vector, *, now: datetime) -> tuple[Reason, str]:
@@ -198,7 +198,7 @@ class Standing:
             raise ValueError(f"{vector} is proven and no gap; ask for unproven vectors only")
         if vector in self.marks:
             return Reason.UNFEASIBLE, f"marked by a person: {self.marks[vector]}"
-        failures = self._live_failures(vector)
+        failures = self.live_failures(vector)
         if not failures:
             return self._reason_without_verdict(vector)
         newest = failures[-1]
@@ -213,7 +213,8 @@ class Standing:
         reason = Reason.FAILED_RETRY_DUE if due <= now else Reason.RETRY_NOT_DUE
         return reason, f"{newest} (attempt {attempts}, retry due {text})"
 
-    def _live_failures(self, vector: Vector) -> tuple[Failure, ...]:
+    def live_failures(self, vector: Vector) -> tuple[Failure, ...]:
+        """Return the failed runs of a vector that no expiry has ended, oldest first."""
         evidence, expiry = self.evidence.get(vector), self.expiries.get(vector)
         failures = evidence.failures if evidence is not None else ()
         if expiry is None:

@@ -14,6 +14,7 @@ from catalog.model import Instance
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import StageFailed
+from mlcc_dagster.core.prices import Billing
 from resources.executor import StageRequest
 from resources.home import Home
 from resources.ledger import Ledger
@@ -44,6 +45,7 @@ class LocalExecutor:
     """Performs stages in a home. It keeps nothing of a run in memory. `workload` gives a workload by its name."""
 
     name = "local"
+    billing = Billing.MACHINE
 
     def __init__(self, home: Home, *, workload: Callable[[str], WorkloadProfile] = catalog_workload) -> None:
         self._home = home

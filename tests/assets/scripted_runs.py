@@ -19,6 +19,7 @@ from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import StageFailed
 from mlcc_dagster.core.identity import config_id
+from mlcc_dagster.core.prices import Billing
 from mlcc_dagster.core.resolution import configuration_of
 from mlcc_dagster.core.stages import Stage
 from resources.executor import StageRequest
@@ -51,6 +52,7 @@ class Scripted:
     benchmark writes raw records. `scripts` are done by stage, deploy's half way through."""
 
     name = "scripted"
+    billing = Billing.MACHINE
 
     def __init__(
         self, home: Home, scripts: Mapping[Stage, Script] | None = None, *, unclean: str | None = None

@@ -19,6 +19,10 @@ DAY = Execution.of_day(datetime.now(UTC))
 @pytest.fixture
 def proven_tier(graph: Graph) -> Graph:
     """A graph whose local predictors but one vector are proven."""
+    return with_proven_tier(graph)
+
+
+def with_proven_tier(graph: Graph) -> Graph:
     for name in ("local-fastapi-forest-1cpu", "local-flask-forest-1cpu", "local-fastapi-logistic-1cpu"):
         assert graph.run(graph.ids[name]).success
     return graph
@@ -51,6 +55,18 @@ def test_a_tick_requests_the_best_gap_with_money_promised_for_it(proven_tier: Gr
     assert promised is not None
     assert (promised.state, promised.budget) == ("reserved", DAY.name)
     assert promised.usd > 0
+
+
+def test_a_canary_goes_alone_and_what_shares_its_unproven_value_follows_its_result(graph: Graph) -> None:
+    (canary,) = tick(graph).run_requests or []
+    assert tick(graph).run_requests == [canary], "the same promise, and nothing beside it"
+    assert start(graph, canary).success
+    followers = tick(graph).run_requests or []
+    proven = graph.platform.ci.records()[0].configuration.vector
+    planned = make_plan(graph.platform, survey(graph), DAY)
+    waiting = [pick for pick in planned.picks if pick.waits]
+    assert len(followers) >= 1
+    assert all(str(proven.instance_family) not in (pick.waits or "") for pick in waiting), "that value is proven now"
 
 
 def test_a_proof_is_settled_with_what_it_really_used_and_closes_the_gap(proven_tier: Graph) -> None:
@@ -146,7 +162,7 @@ def test_a_run_is_ended_when_its_reservation_is_used_up(proven_tier: Graph) -> N
 def test_the_schedule_shares_the_days_budget_with_the_sensor(tmp_path: Path) -> None:
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
-        graph = Graph.over(tmp_path / "home", instance=instance)
+        graph = with_proven_tier(Graph.over(tmp_path / "home", instance=instance))
         promised = {request.run_key for request in tick(graph).run_requests or []}
         with dg.build_schedule_context(
             instance=instance, scheduled_execution_time=datetime.now(UTC), resources={"platform": graph.resource}

@@ -8,6 +8,7 @@ import pytest
 import catalog
 from catalog.errors import CatalogError
 from catalog.loader import FILES, load_catalog
+from catalog.model import LIFECYCLE_STEPS
 from mlcc_dagster.core.configuration import normal_quantization, normal_target
 
 SHIPPED = Path(catalog.__file__).parent
@@ -60,6 +61,11 @@ def test_five_mistakes_in_five_files_are_reported_together_with_their_paths(fold
         "local_path.yaml: entries[0].model_name: is missing; give it a value",
         "local_path.yaml: entries[0].modelname: unknown field; did you mean 'model_name'?",
     ), "the misspelt field is one mistake with two sides: missing and unknown"
+
+
+def test_a_list_of_stage_times_that_is_empty_lacks_every_stage(folder: Path) -> None:
+    (folder / "stage_times.yaml").write_text("stage_times: []\n", "utf-8")
+    assert len(problems_of(folder)) == len(LIFECYCLE_STEPS)
 
 
 def test_the_error_counts_and_lists_and_exits_2(folder: Path) -> None:
@@ -296,6 +302,27 @@ MISTAKES = [
         "tiers.yaml", "tiers:", "tirs:", "tiers.yaml: tirs: unknown field; did you mean 'tiers'?", id="top key"
     ),
     pytest.param("tiers.yaml", "tiers:", "tirs:", "tiers.yaml: tiers: must be a list, not nothing", id="list missing"),
+    pytest.param(
+        "stage_times.yaml",
+        "- {stage: push, seconds: 90, local_seconds: 0.2}\n",
+        "",
+        "stage_times.yaml: stage_times: 'push' is missing; give every stage its times",
+        id="a stage without times",
+    ),
+    pytest.param(
+        "stage_times.yaml",
+        "stage: push,",
+        "stage: pusch,",
+        "stage_times.yaml: stage_times[4].stage: 'pusch' is not known; did you mean 'push'?",
+        id="times of no stage",
+    ),
+    pytest.param(
+        "stage_times.yaml",
+        "local_seconds: 0.2}",
+        "local_seconds: 0}",
+        "stage_times.yaml: stage_times[1].local_seconds: must be above 0, not 0",
+        id="a stage that takes no time",
+    ),
     pytest.param("costs.yaml", "tuning_usd: [5", "tuning_usd: [5\n: [", "costs.yaml: is no YAML at line", id="no YAML"),
     pytest.param(
         "model_families.yaml",

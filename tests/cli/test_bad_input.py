@@ -168,7 +168,7 @@ def test_the_same_mistakes_are_one_json_document(mlcc: Call, own_catalog: Path):
 
 # ---- the home
 
-READERS = ("gaps", "coverage", "ledger")
+READERS = ("gaps", "coverage", "ledger", "plan", "budget")
 
 
 @pytest.mark.parametrize("command", [*READERS, "init", "reap", "run --tier local", "ui"])

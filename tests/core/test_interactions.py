@@ -1,59 +1,30 @@
-"""Interaction coverage against a plain reading of its definition, and the cover that grows vector by vector."""
+"""Interaction coverage against a plain reading of its definition."""
 
 import itertools
-from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
+from some_vectors import BASE, SETS, combinations, vector
 
-from mlcc_dagster.core import interactions as interactions_module
+from mlcc_dagster.core import coded_vectors
+from mlcc_dagster.core.coded_vectors import STRENGTHS, CodedVectors
 from mlcc_dagster.core.configuration import DIMENSIONS, Vector
-from mlcc_dagster.core.exceptions import InvalidInput, UsageError
-from mlcc_dagster.core.interactions import (
-    STRENGTHS,
-    CodedVectors,
-    Interaction,
-    InteractionCover,
-    interaction_coverage,
-)
-
-BASE = Vector("vllm", "qwen3", "g5", "none", "1", "realtime-inference")
-
-
-def vector(**changed: Any) -> Vector:
-    return Vector(**{**dict(zip(DIMENSIONS, BASE.values(), strict=True)), **changed})
-
-
-def plain(vectors: Iterable[Vector], strength: int) -> set[Interaction]:
-    """Every t-way combination that one of the vectors contains."""
-    return {
-        Interaction(names, tuple(getattr(each, name) for name in names))
-        for each in vectors
-        for names in itertools.combinations(DIMENSIONS, strength)
-    }
-
-
-VECTORS = st.tuples(*(st.sampled_from(["", "a", "b", "1", "2", "10"][: 2 + axis]) for axis in range(6))).map(
-    lambda values: Vector(*values)
-)
-SETS = st.lists(VECTORS, max_size=12)
+from mlcc_dagster.core.exceptions import UsageError
+from mlcc_dagster.core.interactions import Interaction, interaction_coverage
 
 
 @pytest.fixture(params=["bitmaps", "sorted numbers"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of holding combinations, whatever the size."""
     if request.param == "sorted numbers":
-        monkeypatch.setattr(interactions_module, "_SMALL_CELLS", 0)
-        monkeypatch.setattr(interactions_module, "_CELLS_PER_VECTOR", 0)
-        monkeypatch.setattr(interactions_module, "_COVER_CELLS", 0)
+        monkeypatch.setattr(coded_vectors, "_SMALL_CELLS", 0)
+        monkeypatch.setattr(coded_vectors, "_CELLS_PER_VECTOR", 0)
 
 
 def check_coverage(possible: list[Vector], proven: list[Vector], strength: int) -> None:
     found = interaction_coverage(possible, proven, strength=strength)
-    wanted, held = plain(possible, strength), plain(proven, strength)
+    wanted, held = combinations(possible, strength), combinations(proven, strength)
     assert found.share == (len(wanted & held), len(wanted))
     assert [subset.dimensions for subset in found.subsets] == list(itertools.combinations(DIMENSIONS, strength))
     for subset in found.subsets:
@@ -74,37 +45,6 @@ def test_shares_and_missing_combinations_are_what_the_definition_says(strength: 
         check_coverage(possible, proven, strength)
 
     check()
-
-
-@pytest.mark.usefixtures("form")
-@pytest.mark.parametrize("strength", STRENGTHS)
-def test_a_gain_is_what_the_vector_adds_to_the_covered_share(strength: int) -> None:
-    @settings(max_examples=30, deadline=None)
-    @given(SETS, SETS, st.lists(VECTORS, min_size=1, max_size=5))
-    def check(possible: list[Vector], proven: list[Vector], added: list[Vector]) -> None:
-        cover = InteractionCover(possible, proven, strength=strength)
-        wanted, held = plain(possible, strength), plain(proven, strength)
-        asked = [*possible, *proven, *added]
-        for each in added:
-            assert cover.share == (len(wanted & held), len(wanted))
-            expected = [len((plain([one], strength) & wanted) - held) for one in asked]
-            assert cover.gains(cover.codes(asked)).tolist() == expected
-            gain = cover.gain(each)
-            assert gain == expected[asked.index(each)]
-            assert cover.add(each) == gain
-            assert cover.gain(each) == 0
-            held |= plain([each], strength)
-        assert cover.share == interaction_coverage(possible, [*proven, *added], strength=strength).share
-
-    check()
-
-
-@settings(max_examples=40, deadline=None)
-@given(SETS, SETS, SETS, VECTORS)
-def test_a_gain_never_grows_while_others_are_added(
-    possible: list[Vector], few: list[Vector], more: list[Vector], asked: Vector
-) -> None:
-    assert InteractionCover(possible, few).gain(asked) >= InteractionCover(possible, [*few, *more]).gain(asked)
 
 
 SHARES = [
@@ -166,37 +106,6 @@ def test_a_combination_says_its_values_by_dimension() -> None:
     assert (str(one), one.to_json()) == ("tp_degree='1'", {"tp_degree": "1"})
 
 
-TABLE = {
-    "deployment_config": ["vllm", "vllm", "sglang"],
-    "quantization": ["fp8", None, ""],
-    "tp_degree": [None, 1.0, "1"],
-    "tensor_parallel_degree": [2, None, None],
-    "status": ["completed", "failed", "completed"],
-}
-READ = [
-    Vector("vllm", "", "", "fp8", "2", ""),
-    Vector("vllm", "", "", "", "1", ""),
-    Vector("sglang", "", "", "", "1", ""),
-]
-
-
-def decoded(coded: CodedVectors) -> list[Vector]:
-    return [
-        Vector(*(texts[code] for texts, code in zip(coded.values, codes, strict=True)))
-        for codes in coded.codes.tolist()
-    ]
-
-
-def test_rows_and_columns_are_read_as_the_vectors_they_hold() -> None:
-    rows = [dict(zip(TABLE, values, strict=True)) for values in zip(*TABLE.values(), strict=True)]
-    arrays = {name: np.array(column, dtype=object) for name, column in TABLE.items()}
-    assert decoded(CodedVectors.of(READ)) == READ
-    assert decoded(CodedVectors.of_columns(TABLE)) == decoded(CodedVectors.of_columns(arrays)) == READ
-    assert decoded(CodedVectors.of_columns({n: c for n, c in TABLE.items() if n != "status"})) == READ
-    proven = [READ[0], READ[2]]
-    assert [decoded(CodedVectors.proven_in(each)) for each in (rows, TABLE, arrays)] == [proven] * 3
-
-
 @settings(max_examples=20, deadline=None)
 @given(SETS, SETS)
 def test_coded_vectors_give_what_the_vectors_give(possible: list[Vector], proven: list[Vector]) -> None:
@@ -204,9 +113,6 @@ def test_coded_vectors_give_what_the_vectors_give(possible: list[Vector], proven
     given_ones = interaction_coverage(possible, proven)
     assert coded.subsets == given_ones.subsets
     assert list(coded.missing) == list(given_ones.missing)
-    cover = InteractionCover(CodedVectors.of(possible), CodedVectors.of(proven))
-    assert cover.share == given_ones.share
-    assert cover.gains(cover.codes(CodedVectors.of(possible))).tolist() == [cover.gain(each) for each in possible]
 
 
 def test_values_that_no_vector_has_and_values_given_twice_change_nothing() -> None:
@@ -216,39 +122,14 @@ def test_values_that_no_vector_has_and_values_given_twice_change_nothing() -> No
     assert found.share == (0, 5 * 2 + 10)
 
 
-def six(*values: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    return (values * 6)[:6]
-
-
-@pytest.mark.parametrize(
-    ("values", "codes", "said"),
-    [
-        pytest.param(six(("a",)), np.zeros((2, 5), int), "n x 6", id="five columns"),
-        pytest.param(six(("a",)), np.zeros(6, int), "n x 6", id="one vector without its row"),
-        pytest.param(six(("a",))[:5], np.zeros((2, 6), int), "give 6 lists", id="five lists of values"),
-        pytest.param(six(("a",)), np.ones((1, 6), int), "give each code a value", id="a code beyond the values"),
-        pytest.param(six(("a",)), -np.ones((1, 6), int), "give each code a value", id="a code below 0"),
-    ],
-)
-def test_codes_that_are_no_vectors_are_refused(values: Any, codes: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        CodedVectors(values, codes)
-
-
-def test_columns_of_unequal_length_are_refused() -> None:
-    with pytest.raises(InvalidInput, match="differ in length"):
-        CodedVectors.of_columns({"model_family": ["a"], "tp_degree": [1, 2]})
-
-
 @pytest.mark.parametrize("strength", [0, 4])
 def test_another_strength_is_refused(strength: int) -> None:
-    for measured in (interaction_coverage, InteractionCover):
-        with pytest.raises(UsageError, match="use one of 1, 2, 3"):
-            measured([BASE], [BASE], strength=strength)
+    with pytest.raises(UsageError, match="use one of 1, 2, 3"):
+        interaction_coverage([BASE], [BASE], strength=strength)
 
 
 def test_combinations_beyond_counting_are_refused_with_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interactions_module, "_LARGEST_PRODUCT", 26)
+    monkeypatch.setattr(coded_vectors, "_LARGEST_PRODUCT", 26)
     possible = [Vector(*values) for values in itertools.product("ab", repeat=6)]
     assert interaction_coverage(possible, []).share == (0, 60)
     with pytest.raises(UsageError, match=r"3 dimensions have 2\.7e\+01 combinations; select fewer rows"):

@@ -1,6 +1,8 @@
 """The ledger: what is intended is never forgotten, released once, and no budget is ever promised beyond its ceiling."""
 
 import json
+import math
+import sqlite3
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from mlcc_dagster.core.budget import Totals
 from mlcc_dagster.core.exceptions import LeaseLost, UsageError
+from resources.database import MIGRATIONS, SCHEMA, SCHEMA_VERSION, Database
 from resources.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +79,14 @@ def test_prolonging_never_shortens(ledger: Ledger, clock: Clock) -> None:
     intend(ledger, seconds=5000)
     ledger.prolong(RUN, 600)
     assert [r.deadline - clock.now for r in ledger.alive(RUN)] == [600, 5000]
+
+
+def test_putting_off_sets_every_deadline_anew_and_of_that_run_alone(ledger: Ledger, clock: Clock) -> None:
+    intend(ledger, seconds=60)
+    intend(ledger, seconds=5000)
+    intend(ledger, run_id="other-g1", seconds=5000)
+    ledger.put_off(RUN, 600)
+    assert [r.deadline - clock.now for r in ledger.alive()] == [600, 600, 5000]
 
 
 def test_a_slot_is_held_by_as_many_as_fit_and_comes_back_when_given_back(ledger: Ledger) -> None:
@@ -177,6 +188,110 @@ def test_what_was_used_beyond_a_promise_is_kept_apart_and_blocks_later_promises(
     assert (totals.spent_usd, totals.overrun_usd, totals.committed_usd) == (0.5, 0.25, 0.5)
     assert not reserve(ledger, "next", 0.3)
     assert reserve(ledger, "next", 0.25)
+
+
+def test_the_lowest_ceiling_that_anybody_named_holds_for_all(ledger: Ledger) -> None:
+    assert reserve(ledger, "a", 0.4, ceiling=1.0)
+    assert not reserve(ledger, "b", 0.2, ceiling=0.5), "one names less and is held to it"
+    assert not reserve(ledger, "c", 0.2, ceiling=1.0), "and so is everybody else from then on"
+    assert reserve(ledger, "d", 0.1, ceiling=2.0)
+    (budget,) = ledger.budgets()
+    assert (budget.ceiling_usd, budget.left_usd, budget.totals) == (0.5, 0.0, ledger.totals("b"))
+
+
+def test_a_ceiling_below_what_is_promised_already_stops_every_later_promise(ledger: Ledger) -> None:
+    assert reserve(ledger, "a", 0.4)
+    assert reserve(ledger, "a", 0.4, ceiling=0.3), "what was promised stays promised"
+    assert not reserve(ledger, "b", 0.0001)
+    assert [budget.left_usd for budget in ledger.budgets()] == [0.0]
+
+
+def test_a_budget_is_known_from_the_first_time_anything_was_asked_of_it(ledger: Ledger, clock: Clock) -> None:
+    assert ledger.budgets() == []
+    assert not reserve(ledger, "k", 2.0, budget="poor")
+    clock.now += 1
+    assert reserve(ledger, "l", 0.5, budget="rich", ceiling=10.0)
+    newest, oldest = ledger.budgets()
+    assert (newest.name, newest.ceiling_usd, newest.left_usd, newest.totals.runs) == ("rich", 10.0, 9.5, 1)
+    assert (oldest.name, oldest.ceiling_usd, oldest.totals) == ("poor", 1.0, Totals(0, 0, 0, 0))
+    assert newest.created_at > oldest.created_at
+
+
+def test_budgets_do_not_count_against_each_other(ledger: Ledger) -> None:
+    assert reserve(ledger, "k", 1.0, budget="one")
+    assert reserve(ledger, "l", 1.0, budget="other")
+    assert [budget.left_usd for budget in ledger.budgets()] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"usd": -0.1}, id="a negative promise makes room for others"),
+        pytest.param({"usd": math.nan}, id="no number"),
+        pytest.param({"usd": math.inf}, id="no end"),
+        pytest.param({"usd": 1e300}, id="more than the books can hold"),
+        pytest.param({"ceiling_usd": math.nan}, id="a ceiling that nothing is above"),
+        pytest.param({"ceiling_usd": math.inf}, id="no ceiling"),
+        pytest.param({"deadline_seconds": math.nan}, id="a time that never comes"),
+        pytest.param({"deadline_seconds": math.inf}, id="a promise that would never be released"),
+        pytest.param({"deadline_seconds": -1.0}, id="a time that is over"),
+    ],
+)
+def test_what_is_no_amount_or_time_is_refused_and_leaves_nothing(ledger: Ledger, wrong: dict[str, float]) -> None:
+    asked: dict[str, float] = {"usd": 0.1, "ceiling_usd": 1.0, "deadline_seconds": 60.0} | wrong
+    with pytest.raises(UsageError, match="at least 0"):
+        ledger.reserve("b", "k", asked.pop("usd"), **asked)  # type: ignore[arg-type]
+    assert ledger.reservations() == []
+    assert ledger.budgets() == []
+
+
+@pytest.mark.parametrize("usd", [-0.1, math.nan, math.inf, 1e300])
+def test_a_charge_that_is_no_amount_is_refused_and_the_promise_stays(ledger: Ledger, usd: float) -> None:
+    reserve(ledger, "k", 0.5)
+    ledger.activate("k", RUN)
+    with pytest.raises(UsageError, match="at least 0"):
+        ledger.settle(RUN, usd)
+    assert ledger.totals("b").active_usd == 0.5
+
+
+@pytest.mark.parametrize("seconds", [-86_400, 86_400])
+def test_a_clock_that_is_set_anew_keeps_promises_or_gives_them_back_and_never_both(
+    ledger: Ledger, clock: Clock, seconds: float
+) -> None:
+    reserve(ledger, "begun", 0.5)
+    reserve(ledger, "waiting", 0.5)
+    ledger.activate("begun", RUN)
+    clock.now += seconds
+    released = ledger.release_overdue()
+    assert released == (("waiting",) if seconds > 0 else ())
+    assert ledger.activate("waiting", "other-g1") is not bool(released)
+    assert ledger.settle(RUN, 0.1), "a run that began is charged whatever the clock says"
+
+
+def test_a_home_of_the_second_version_gains_its_budgets_and_keeps_its_promises(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    later = {statement for version in MIGRATIONS if version >= 2 for statement in MIGRATIONS[version]}
+    with sqlite3.connect(path) as connection:
+        for statement in SCHEMA:
+            if statement not in later:
+                connection.execute(statement)
+        for key, budget, state, day in (("k", "newer", "reserved", 2), ("l", "older", "settled", 1)):
+            connection.execute(
+                "INSERT INTO reservation (run_key, budget, state, promised_micros, spent_micros, deadline, created_at) "
+                "VALUES (?, ?, ?, 400000, ?, 0, ?)",
+                (key, budget, state, 100_000 if state == "settled" else 0, f"2026-11-0{day}T00:00:00.000000Z"),
+            )
+        connection.execute("PRAGMA user_version = 2")
+    ledger = Ledger(path)
+    assert [(b.name, b.ceiling_usd, b.left_usd) for b in ledger.budgets()] == [
+        ("newer", None, None),
+        ("older", None, None),
+    ]
+    assert ledger.totals("newer") == Totals(0.4, 0, 0, 0, 1)
+    assert not reserve(ledger, "m", 0.7, budget="newer"), "what was promised before the ceiling was kept counts"
+    assert next((b.name, b.ceiling_usd, b.left_usd) for b in ledger.budgets()) == ("newer", 1.0, 0.6)
+    with Database(path).reading() as connection:
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
 
 
 KEYS = st.sampled_from(["k1", "k2", "k3"])

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +22,7 @@ from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import MlccError, StageFailed
 from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Outcome, Owner
+from mlcc_dagster.core.prices import Billing
 from mlcc_dagster.core.stages import Stage
 from resources import processes
 from resources.ci_table import Commit
@@ -57,6 +59,7 @@ class Sleeps:
     """An executor whose deployment is a sleeping process; it counts its cleanings. `die_at` kills this very process."""
 
     name = "sleeps"
+    billing = Billing.MACHINE
 
     def __init__(self, home: Path, *, die_at: str | None = None) -> None:
         self.home = home
@@ -161,7 +164,9 @@ class Platform:
             ledger=self.ledger,
             store=self.store,
             executor=self.executor,
-            price_usd_per_second=lambda configuration: PRICE,
+            interrupted_usd=lambda attempt, now: (
+                PRICE * (now - datetime.fromisoformat(attempt.started_at)).total_seconds()
+            ),
             now=time.time() + later,
             wait_seconds=wait_seconds,
         )
@@ -277,6 +282,17 @@ def test_a_living_owner_that_let_lease_and_deadline_pass_is_ended(platform: Plat
     done = platform.reap(later=10_000)
     assert [i.run_id for i in done.interrupted] == [claim.run_id]
     assert platform.processes_of(claim.run_id) == ()
+
+
+def test_a_stopped_owner_whose_resources_were_ended_at_their_deadline_is_ended_too(
+    platform: Platform, key: str, alive: Owner
+) -> None:
+    claim = platform.claim(key, alive)
+    platform.stage(Stage.DEPLOY, claim)
+    platform.ci.beat(claim, 15_000)
+    first = platform.reap(later=10_000)
+    assert (first.interrupted, len(first.ended)) == ((), 2), "its lease lives, what it held was overdue"
+    assert [i.run_id for i in platform.reap(later=20_000).interrupted] == [claim.run_id]
 
 
 def test_a_resource_past_its_deadline_is_ended_though_its_run_still_beats(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import threading
 import time
@@ -86,6 +87,7 @@ def test_a_stage_longer_than_its_limit_in_virtual_time_is_a_timeout(home: Home) 
     with pytest.raises(StageFailed, match="passed its own time limit") as caught:
         executor(home).perform(short)
     assert caught.value.category == "timeout"
+    assert caught.value.outputs["virtual_seconds"] == math.ceil(seconds - 1), "all of its limit"
     assert "stopped at its limit" in said(short)
 
 
@@ -184,8 +186,18 @@ def test_a_played_lifecycle_is_proven_in_the_replay_home_alone(tmp_path: Path) -
         )
         assert 0 < row["ttft_p50_ms"] < row["e2e_latency_p50_ms"]
     instance = platform.catalog.instances[conclusion.outcome.configuration.instance_type]
-    virtual = sum(result.outputs["virtual_seconds"] for result in conclusion.outcome.results if result.outputs)
-    assert conclusion.cost_usd == pytest.approx(virtual * (instance.usd_per_hour or 0) / 3600, rel=0.05)
+    virtual = {r.stage: r.outputs["virtual_seconds"] for r in conclusion.outcome.results if r.outputs}
+    built = sum(seconds for stage, seconds in virtual.items() if stage in (Stage.BUILD, Stage.PUSH))
+    deployed = CANONICAL_ORDER.index(Stage.DEPLOY)
+    rented = sum(seconds for stage, seconds in virtual.items() if CANONICAL_ORDER.index(stage) >= deployed)
+    costs = platform.catalog.costs
+    assert Stage.TUNE in virtual
+    assert conclusion.cost_usd == pytest.approx(
+        rented * (instance.usd_per_hour or 0) / 3600
+        + built * sum(costs.build_minute_usd) / 2 / 60
+        + sum(costs.tuning_usd) / 2,
+        rel=1e-4,
+    )
     assert conclusion.path is not None
     assert conclusion.path.is_relative_to(tmp_path / "home" / "replay")
     assert not (tmp_path / "home" / "results").exists()
@@ -200,6 +212,10 @@ def test_a_played_failure_goes_through_the_normal_classification(tmp_path: Path)
     conclusion = played(opened(root, ModelledOutcomes(CATALOG, script={key: Script(Stage.DEPLOY, log)})), key)
     deploy = conclusion.outcome.result(Stage.DEPLOY)
     assert deploy.status is StageStatus.FAIL
+    instance = CATALOG.instances[conclusion.outcome.configuration.instance_type]
+    lasted = deploy.outputs["virtual_seconds"]
+    assert lasted > 100, "it took its time before it failed"
+    assert conclusion.cost_usd > lasted * (instance.usd_per_hour or 0) / 3600, "which was rented"
     (row,) = conclusion.rows
     assert (row["status"], row["failure_stage"], row["failure_category"]) == ("unfeasible", "deploy", "oom")
     assert row["failure_reason"].startswith("torch.OutOfMemoryError")

@@ -16,6 +16,7 @@ from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import StageFailed
 from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Outcome, Owner, StageResult, StageStatus
+from mlcc_dagster.core.prices import Billing
 from mlcc_dagster.core.stages import Stage
 from resources.executor import StageRequest
 from resources.home import Home
@@ -32,6 +33,7 @@ class Doing:
     """An executor whose stages do what a test says; its `clean` releases what is in the ledger."""
 
     name = "doing"
+    billing = Billing.MACHINE
 
     def __init__(
         self,
