@@ -11,8 +11,10 @@ from benchmarks.pairs import Comparison, machine
 
 MODULES: dict[str, str] = {
     "lifecycle": "a lifecycle whose stages do nothing against a one-op Dagster run",
+    "replay_night": "a night of scanned runs that are played, against one-op Dagster runs",
     "startup": "commands against importing what they cannot do without",
     "language_model": "our front against the engine behind it; quantizations against full precision",
+    "store": "the documented queries, many small files, and appending one result",
     "path_prover": "gaps, interaction coverage and substitution against their plain forms and the promised seconds",
 }
 

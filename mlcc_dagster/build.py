@@ -8,15 +8,19 @@ from typing import Any
 
 import dagster as dg
 
+from assets.ci import ASSETS as CI_ASSETS
+from assets.ci import CHECKS as CI_CHECKS
+from assets.compaction import compacted_results, compaction_job, compaction_schedule
 from assets.coverage import ASSETS as COVERAGE_ASSETS
 from assets.coverage import CHECKS as COVERAGE_CHECKS
 from assets.interactions import interaction_coverage
 from assets.lifecycle import HANDOFF, lifecycle
 from assets.planning import prove_plan, success_odds
+from assets.sql_models import sql_models
 from assets.verdicts import unfeasible_verdicts
 from mlcc_dagster.jobs import JOBS
 from resources.dagster_resources import PlatformResource, handoff_io_manager
-from sensors import path_proving, upkeep
+from sensors import notifying, path_proving, scanning, tier_schedules, upkeep
 
 
 def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -27,11 +31,27 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
     """
     resources: dict[str, Any] = {"platform": PlatformResource(), HANDOFF: handoff_io_manager}
     return dg.Definitions(
-        assets=[lifecycle, *COVERAGE_ASSETS, interaction_coverage, unfeasible_verdicts, success_odds, prove_plan],
-        asset_checks=[*COVERAGE_CHECKS],
-        jobs=[*JOBS],
-        sensors=[*upkeep.SENSORS, *path_proving.SENSORS],
-        schedules=[*path_proving.SCHEDULES],
+        assets=[
+            lifecycle,
+            *COVERAGE_ASSETS,
+            interaction_coverage,
+            unfeasible_verdicts,
+            success_odds,
+            prove_plan,
+            *CI_ASSETS,
+            compacted_results,
+            sql_models,
+        ],
+        asset_checks=[*COVERAGE_CHECKS, *CI_CHECKS],
+        jobs=[*JOBS, compaction_job],
+        sensors=[
+            *upkeep.SENSORS,
+            *notifying.SENSORS,
+            *tier_schedules.SENSORS,
+            *scanning.SENSORS,
+            *path_proving.SENSORS,
+        ],
+        schedules=[compaction_schedule, *tier_schedules.SCHEDULES, *path_proving.SCHEDULES],
         resources=resources | dict(resource_overrides or {}),
         executor=dg.in_process_executor,
     )

@@ -5,10 +5,13 @@ Belongs here: selections of assets. Not here: when they run (`sensors`).
 
 import dagster as dg
 
+from assets.ci import ASSETS as CI_ASSETS
+from assets.ci import CHECKS as CI_CHECKS
 from assets.coverage import CHECKS, coverage_matrix, gap_list
 from assets.interactions import interaction_coverage
 from assets.lifecycle import lifecycle
 from assets.planning import prove_plan, success_odds
+from assets.sql_models import sql_models
 from assets.verdicts import unfeasible_verdicts
 
 lifecycle_job = dg.define_asset_job(
@@ -21,12 +24,13 @@ lifecycle_job = dg.define_asset_job(
 refresh_job = dg.define_asset_job(
     "refresh_job",
     selection=dg.AssetSelection.assets(
-        coverage_matrix, gap_list, interaction_coverage, unfeasible_verdicts, success_odds, prove_plan
+        coverage_matrix, gap_list, interaction_coverage, unfeasible_verdicts, success_odds, prove_plan, *CI_ASSETS
     )
-    | dg.AssetSelection.checks(*CHECKS),
+    | dg.AssetSelection.assets(sql_models)
+    | dg.AssetSelection.checks(*CHECKS, *CI_CHECKS),
     description=(
-        "Coverage and gaps of every model family, interactions, verdicts, odds, the plan, and the checks of the results, in one "
-        "run."
+        "Coverage and gaps of every model family, interactions, verdicts, odds, the plan, the reports of validation, the SQL "
+        "models, and the checks, in one run."
     ),
     # Dagster's default launcher does not look after its runs' processes: one that was killed would stay started for ever.
     tags={"dagster/max_runtime": "1800"},

@@ -10,19 +10,22 @@ finished, or running -> interrupted; nothing leaves `finished` or `interrupted`,
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from mlcc_dagster.core.ci_records import RECORD_VERSIONS, OldRecord, image_parts
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Owner
+from mlcc_dagster.core.record_settings import DEFAULT_BUILD_STRATEGY, RecordSettings
 from mlcc_dagster.core.records import utc_text
 
-RECORD_VERSION = 2
-DEFAULT_BUILD_STRATEGY = "codebuild-submit"
-BUILD_STRATEGIES = (DEFAULT_BUILD_STRATEGY, "docker-in-docker")
+RECORD_VERSION = RECORD_VERSIONS[-1]
+
+TABLE_NAME = "mlcc-ci-table"
+"""The name of the table; a home has this one."""
 
 RUNNING_ELSEWHERE = "running"
 ROUND_DONE = "round already completed"
@@ -59,13 +62,18 @@ class CiRecord:
     schema_version: int = RECORD_VERSION
 
     @property
+    def settings(self) -> RecordSettings:
+        """What a person may change of it."""
+        return RecordSettings(self.benchmark, self.build_strategy, self.tier)
+
+    @property
     def run_id(self) -> str | None:
         """The newest attempt's run id, none where it was never claimed."""
         return f"{self.config_id}-g{self.generation}" if self.generation else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record under its published names; what is absent is left out, never empty or 0."""
-        base, version = _image_parts(self.image)
+        base, version = image_parts(self.image)
         document = {
             "configId": self.config_id,
             "schemaVersion": self.schema_version,
@@ -180,6 +188,16 @@ class Refused:
         return f"{self.reason}: {self.run_id} of {self.owner}"
 
 
+@dataclass(frozen=True)
+class TakenIn:
+    """What became of an old record: `imported` where there was none of its configuration, `updated` where the recorded test
+    was older, `unchanged` where that same test is recorded, `kept` where the record here stays, for the `reason`."""
+
+    record: OldRecord
+    action: str
+    reason: str | None = None
+
+
 class CiTable(Protocol):
     """The contract every CI table keeps; `now` is in Unix seconds and defaults to the table's clock."""
 
@@ -191,6 +209,7 @@ class CiTable(Protocol):
         tier: str | None = None,
         catalog_id: str | None = None,
         build_strategy: str | None = None,
+        project_name: str | None = None,
         reset: bool = False,
         now: float | None = None,
     ) -> CiRecord:
@@ -199,6 +218,23 @@ class CiTable(Protocol):
         The same registration twice changes nothing, unless `reset` asks for a new test; changed fields (or `reset`)
         set `test_status` to untested and keep the history. A field given as none keeps what is recorded. Raises
         `UsageError` naming the owner while a run would have to be changed under its feet.
+        """
+        ...
+
+    def change(self, config_id: str, settings: RecordSettings) -> CiRecord:
+        """Give a record other settings and return it; its test status stays, since nothing that was tested changes.
+
+        The same settings again change nothing. Raises `UsageError` where there is no such record, and naming the owner while
+        a run would have to be changed under its feet.
+        """
+        ...
+
+    def take_in(self, records: Sequence[OldRecord], *, now: float | None = None) -> tuple[TakenIn, ...]:
+        """Take old records in, all at once or none, and return what became of each.
+
+        A record here that was tested at the same time or later stays as it is, and so does one that is running; of any
+        other the outcome of the last test and benchmark is replaced, its settings stay. Attempts are not made up: the
+        history begins with the first run here. The same records again change nothing.
         """
         ...
 
@@ -301,17 +337,6 @@ class CiTable(Protocol):
     def settle_taken_over(self, run_id: str, *, cost_usd: float | None) -> bool:
         """Note that a taken-over attempt has been cleaned up after; false when it was noted before."""
         ...
-
-
-def _image_parts(image: str | None) -> tuple[str | None, str | None]:
-    """Split an image reference into name and version (digest or tag; a port in the name is no tag)."""
-    if image is None:
-        return None, None
-    name, at, digest = image.partition("@")
-    if at:
-        return name, digest
-    name, colon, tag = image.rpartition(":")
-    return (name, tag) if colon and "/" not in tag else (image, None)
 
 
 def moment_text(moment: float) -> str:

@@ -312,6 +312,27 @@ class Ledger:
             )
             return [_reservation(row) for row in rows]
 
+    def living(self, budget: str | None = None) -> list[Reservation]:
+        """Return the promises that hold money now (reserved or active), oldest first, of one budget where given."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                """
+                SELECT * FROM reservation
+                WHERE state IN ('reserved', 'active') AND (:budget IS NULL OR budget = :budget) ORDER BY rowid
+                """,
+                {"budget": budget},
+            )
+            return [_reservation(row) for row in rows]
+
+    def give_back(self, run_key: str) -> bool:
+        """Release a promise whose run will not begin; false where it has begun, is over or was never made."""
+        with self._database.writing() as connection:
+            changed = connection.execute(
+                "UPDATE reservation SET state = 'released', ended_at = ? WHERE run_key = ? AND state = 'reserved'",
+                (_text(self._clock()), run_key),
+            )
+            return changed.rowcount == 1
+
     def totals(self, budget: str) -> Totals:
         """Return the sums of a budget; all zero for one that was never used."""
         with self._database.reading() as connection:

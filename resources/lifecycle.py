@@ -19,7 +19,6 @@ from mlcc_dagster.core.constraints import refusals
 from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import LeaseLost, MlccError, StageFailed, UsageError
 from mlcc_dagster.core.failures import PREFLIGHT, known, retry_due
-from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Outcome, Owner, StageResult, StageStatus
 from mlcc_dagster.core.records import result_rows, utc_text
 from mlcc_dagster.core.request_records import RequestRecord, parse_record
@@ -36,7 +35,8 @@ from mlcc_dagster.core.verdicts import CONFIGURATION, CONSTRAINT
 from resources.ci_table import Attempt, Commit, Refused
 from resources.commit import commit, recover
 from resources.platform import Platform
-from resources.stage_runner import clean_run, run_stage
+from resources.prove_documents import Asked, asked_in, project_digest, reused
+from resources.stage_runner import KEPT, clean_run, run_stage
 from resources.watchdog import WatchedExecutor
 
 RUN_TYPES: tuple[str, ...] = ("ci", "path_prove", "optimization", "manual", "prove")
@@ -49,7 +49,8 @@ DEFAULT_STAGES: frozenset[Stage] = frozenset(Stage) - TUNING_STAGES - {Stage.STA
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What was asked for: a configuration on an occasion. `round` names the occasion."""
+    """What was asked for: a configuration on an occasion. `round` names the occasion, and a round of a prove document says
+    through which stages its runs go (`resources.prove_documents.asked_in`)."""
 
     config_id: str
     round: str
@@ -129,6 +130,7 @@ def begin(platform: Platform, request: RunRequest, owner: Owner, *, now: datetim
     reason = None if refuted else platform.executor.can_run(configuration)
     if reason is not None:
         raise UsageError(f"executor {platform.executor.name} cannot run {configuration}: {reason}")
+    asked = asked_in(platform.home, request.round)
     with contextlib.suppress(MlccError):
         # A result of another configuration that cannot be published (disk full) must not stop this one; where it is
         # this one's, the claim below says that its commit is pending. `reap` reports it.
@@ -145,6 +147,9 @@ def begin(platform: Platform, request: RunRequest, owner: Owner, *, now: datetim
         benchmark=plan,
     )
     if isinstance(claim, Refused):
+        if request.reservation:
+            # no run begins for it: it would hold money, and a place in its budget, until its deadline
+            platform.ledger.give_back(request.reservation)
         return claim
     if request.reservation and not platform.ledger.activate(request.reservation, claim.run_id):
         platform.ci.interrupt(claim.run_id, "its reservation was released before the run began")
@@ -153,18 +158,22 @@ def begin(platform: Platform, request: RunRequest, owner: Owner, *, now: datetim
         claim=claim,
         configuration=configuration,
         run_type=request.run_type,
-        stages=stages_of(entry, plan),
-        benchmark=plan,
+        stages=stages_of(entry, plan) if asked is None else asked.stages,
+        benchmark=plan if asked is None else asked.measures(plan),
         tier=request.tier or (entry.tier if entry else None),
         reservation=request.reservation,
-        technique=entry.tune_config.technique if entry and entry.tune_config else None,
+        technique=technique_of(entry) if asked is None else asked.technique,
     )
+
+
+def technique_of(entry: Entry | None) -> str | None:
+    """Return the tuning technique that a catalog entry declares, none where it declares none."""
+    return entry.tune_config.technique if entry and entry.tune_config else None
 
 
 def entry_of(platform: Platform, key: str) -> Entry | None:
     """Return the catalog entry that declares a config id, none where no entry does."""
-    entries = platform.catalog.entries
-    return next((e for e in entries if config_id(configuration_of(e, platform.catalog)) == key), None)
+    return platform.entries_by_id.get(key)
 
 
 def limit_seconds(entry: Entry | None, stage: Stage) -> float:
@@ -189,9 +198,11 @@ def stage_limit(platform: Platform, outcome: Outcome, stage: Stage) -> StageLimi
     stages in virtual time count in. A reservation that is not this run's any more pays for nothing but cleaning.
     """
     entry = entry_of(platform, outcome.claim.config_id)
-    own = limit_seconds(entry, stage)
-    if outcome.reservation is None or stage is Stage.CLEAN:
-        return StageLimit(own)
+    if stage is Stage.CLEAN:
+        return StageLimit(limit_seconds(entry, stage))
+    own = run_limit(platform, outcome, limit_seconds(entry, stage))
+    if outcome.reservation is None:
+        return own
     promise = platform.ledger.reservation(outcome.reservation)
     if promise is None or promise.state != "active" or promise.run_id != outcome.claim.run_id:
         return StageLimit(
@@ -200,17 +211,32 @@ def stage_limit(platform: Platform, outcome: Outcome, stage: Stage) -> StageLimi
     prices = platform.prices(outcome.configuration)
     used = prices.most_run_usd(performed(outcome.results))
     # the other stages count 0 s: they only say whether anything is deployed that cleaning has to end
-    cleaning = [(each, limit_seconds(entry, each) if each is Stage.CLEAN else 0.0) for each in outcome.stages]
+    stages = outcome.stages | {Stage.CLEAN}
+    cleaning = [(each, limit_seconds(entry, each) if each is Stage.CLEAN else 0.0) for each in stages]
     kept = prices.most_run_usd(cleaning)
     # a millionth of a second is what the promise of exactly all limits may lose in floating point
     paid = prices.seconds_for(stage, promise.usd - used - kept) + 1e-6
-    if paid >= own:
-        return StageLimit(own)
+    if paid >= own.seconds:
+        return own
     seconds = float(math.floor(paid))
     return StageLimit(
         seconds,
         f"the reservation of the run is used up: of {promise.usd:.6g} USD promised, {used:.6g} USD went before {stage} and "
         f"{kept:.6g} USD are kept for clean, which left {seconds:g} s of it; promise more or shorten the limits of its stages",
+    )
+
+
+def run_limit(platform: Platform, outcome: Outcome, own: float) -> StageLimit:
+    """Return a stage's own limit, or what is left of the time of the whole run where a prove document bounds that and it is
+    less. A wait for a deployment slot uses nothing of it up."""
+    asked = asked_in(platform.home, outcome.claim.round)
+    left = math.inf if asked is None else asked.timeout_seconds - sum(map(seconds_of, outcome.results))
+    if asked is None or left >= own:
+        return StageLimit(own)
+    minutes = asked.timeout_seconds / 60
+    return StageLimit(
+        max(0.0, float(math.floor(left))),
+        f"the {minutes:g} minutes of the run are used up; raise timeout_minutes of the document",
     )
 
 
@@ -238,10 +264,15 @@ def perform(
         result = StageResult(
             stage, StageStatus.SKIP, started_at=utc_text(datetime.now(UTC)), seconds=0.0, error=skipped
         )
+        if stage is Stage.CLEAN:
+            keep(platform, outcome)
         return note(platform, outcome.with_result(result), result)
     refused = refused_by_preflight(platform, stage, outcome)
     if refused is not None:
         return note(platform, outcome.with_result(refused), refused)
+    again = reused(platform.home, platform.ci, outcome, stage)
+    if again is not None:
+        return note(platform, outcome.with_result(again), again)
     limit = stage_limit(platform, outcome, stage)
     if limit.used_up is not None and limit.seconds <= 0:
         unpaid = StageResult(
@@ -271,7 +302,27 @@ def perform(
         limit_seconds=limit.seconds,
         on_line=on_line,
     )
+    if stage is Stage.GENERATE:
+        result = project_digest(result)
     return note(platform, outcome.with_result(result), result)
+
+
+def keep(platform: Platform, outcome: Outcome) -> None:
+    """Keep what a run deployed instead of cleaning it, for as long as its prove document says: the ledger knows until when,
+    the deployment slot stays taken, and the reaper ends it then."""
+    run_id, seconds = outcome.claim.run_id, kept_seconds(platform, outcome)
+    platform.ledger.intend(run_id=run_id, kind=KEPT, ref="its deployment, not cleaned", deadline_seconds=seconds)
+    platform.ledger.put_off(run_id, seconds)
+    platform.ledger.beat_slots(run_id, seconds)
+
+
+def kept_seconds(platform: Platform, outcome: Outcome) -> float:
+    """Return how long a run's deployment is kept after its last stage, 0 where it was cleaned."""
+    cleaned = outcome.result(Stage.CLEAN)
+    if cleaned is not None and cleaned.status is not StageStatus.SKIP:
+        return 0.0
+    asked = asked_in(platform.home, outcome.claim.round)
+    return 0.0 if asked is None else asked.kept_seconds
 
 
 def refused_by_preflight(platform: Platform, stage: Stage, outcome: Outcome) -> StageResult | None:
@@ -379,7 +430,9 @@ def conclude(platform: Platform, outcome: Outcome) -> Conclusion:
     )
     path = commit(platform.ci, platform.store, outcome.claim, payload)
     if outcome.reservation:
-        platform.ledger.settle(outcome.reservation, cost_usd)
+        # nobody settles again when what is kept ends: all the time that it may be kept is charged now
+        kept_usd = platform.prices(outcome.configuration).usd(Stage.DEPLOY, kept_seconds(platform, outcome))
+        platform.ledger.settle(outcome.reservation, cost_usd + kept_usd)
     return Conclusion(outcome=outcome, rows=rows, path=path, cost_usd=cost_usd, sentence=sentence_of(outcome))
 
 
@@ -465,12 +518,17 @@ def interrupted_usd(platform: Platform, attempt: Attempt, now: datetime) -> floa
     if record is None:
         return 0.0
     noted = [StageResult.from_document(document) for document in attempt.stages.values()]
+    asked: Asked | None = None
+    with contextlib.suppress(MlccError):
+        # a document that is gone must not keep its run from being ended and charged
+        asked = asked_in(platform.home, attempt.round)
+    plan = record.benchmark if asked is None else asked.measures(record.benchmark)
     outcome = Outcome(
         claim=Claim(attempt.config_id, attempt.generation, attempt.owner, attempt.round, attempt.started_at),
         configuration=record.configuration,
         run_type=attempt.run_type,
-        stages=stages_of(entry_of(platform, attempt.config_id), record.benchmark),
-        benchmark=record.benchmark,
+        stages=stages_of(entry_of(platform, attempt.config_id), plan) if asked is None else asked.stages,
+        benchmark=plan,
         results=tuple(noted),
     )
     used = performed(noted)

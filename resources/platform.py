@@ -3,11 +3,13 @@
 Belongs here: putting the parts together, once, for commands, ops and sensors alike. Not here: what the parts do.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
-from catalog.loader import load_catalog
-from catalog.model import Catalog
+from catalog.model import Catalog, Entry
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import UsageError
 from mlcc_dagster.core.identity import config_id
@@ -16,6 +18,7 @@ from mlcc_dagster.core.resolution import configuration_of
 from mlcc_dagster.core.stages import Stage
 from resources.executor import Executor
 from resources.home import Home
+from resources.home_catalog import catalog_of
 from resources.ledger import Ledger
 from resources.person_words import PersonWords
 from resources.result_store import ResultStore
@@ -63,6 +66,8 @@ class Platform:
         Raises `HomeError`, `UsageError` (executor), `InvalidInput` (settings) or `CatalogError`.
         """
         home = Home(root.resolve()) if root is not None else Home.current()
+        # The replay home plays the configurations of the home that it lies in.
+        catalog = catalog_of(home)
         name = executor or home.settings.executor
         if name == "replay":
             home = home.replay()
@@ -70,7 +75,7 @@ class Platform:
         ci = SqliteCiTable(home.database)
         return cls(
             home=home,
-            catalog=load_catalog(),
+            catalog=catalog,
             ci=ci,
             ledger=Ledger(home.database),
             rounds=Rounds(home.database),
@@ -99,6 +104,14 @@ class Platform:
         """Return what `seconds` of a stage are expected to cost on this executor, in USD (see `Prices.usd`); the instance
         counts as 0 where the catalog has no price for it."""
         return self.prices(configuration).usd(stage, seconds)
+
+    @cached_property
+    def entries_by_id(self) -> Mapping[str, Entry]:
+        """The catalog's entries by the config id that they declare, the first of several."""
+        found: dict[str, Entry] = {}
+        for entry in self.catalog.entries:
+            found.setdefault(config_id(configuration_of(entry, self.catalog)), entry)
+        return MappingProxyType(found)
 
     def usd_per_second(self, configuration: Configuration) -> float:
         """The price of the configuration's instance; 0 where the catalog has none."""

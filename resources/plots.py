@@ -96,7 +96,7 @@ def study_plot(comparisons: Sequence[Comparison]) -> "alt.TopLevelMixin":
 
     values = [
         {"kind": each.kind.name, "strategy": name, "usd": usd, "share": mean.mean}
-        | {"low": max(0.0, mean.low), "high": min(1.0, mean.high)}
+        | {"low": mean.mean if mean.low is None else mean.low, "high": mean.mean if mean.high is None else mean.high}
         for each in comparisons
         for name in each.walks
         for usd, mean in each.curve(name)
@@ -137,7 +137,7 @@ def save(chart: "alt.TopLevelMixin", path: Path) -> None:
     import vl_convert
 
     document = chart.to_dict()
-    content = svg(chart).encode() if path.suffix == ".svg" else vl_convert.vegalite_to_png(document, scale=2)
+    content = svg(chart).encode() if path.suffix.lower() == ".svg" else vl_convert.vegalite_to_png(document, scale=2)
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(content)

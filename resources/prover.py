@@ -4,6 +4,7 @@ Belongs here: what the sensor, the schedule and `mlcc path-prove` do alike. Not 
 starting runs (Dagster does).
 """
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +15,9 @@ from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.odds import Trials
 from mlcc_dagster.core.outcome import BenchmarkPlan
 from mlcc_dagster.core.planning import (
-    BUDGET_EXCEEDED,
     DEFAULT_STRATEGY,
     MAX_COST_PER_RUN_USD,
     MAX_PROVES_PER_RUN,
-    MAX_PROVES_REACHED,
     Candidate,
     Evidence,
     Pick,
@@ -67,7 +66,9 @@ class Execution:
         targets: TargetList | None = None,
     ) -> "Execution":
         """An execution of its own, as a command starts it."""
-        return cls(f"{RUN_TYPE}@{now:%Y%m%dT%H%M%S}Z", max_proves, max_usd, strategy, targets)
+        # Two that begin in the same second are two budgets, and must not share a name.
+        name = f"{RUN_TYPE}@{now:%Y%m%dT%H%M%S}Z-{secrets.token_hex(2)}"
+        return cls(name, max_proves, max_usd, strategy, targets)
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,7 @@ class Proof:
 def benchmark_for(catalog: Catalog, configuration: Configuration, workload: str | None = None) -> BenchmarkPlan:
     """Return what a gap's run measures: the `workload` that its target names, else the local profile of its kind on this
     machine, `multi_turn_chat` for language models elsewhere, nothing where the catalog has no workload of the kind."""
-    kind = catalog.deployment_configs[configuration.deployment_config].kind
-    wanted = workload or {
-        ("predictor", True): "local_predict",
-        ("language-model", True): "local_chat",
-        ("language-model", False): "multi_turn_chat",
-    }.get((kind, configuration.instance_family == "local"))
+    wanted = workload or catalog.default_workload(configuration.deployment_config, configuration.instance_type)
     if wanted is None:
         return BenchmarkPlan(enabled=False, workload="none", concurrency_levels=())
     return BenchmarkPlan(
@@ -116,24 +112,23 @@ def _wanted(platform: Platform, target: Target) -> Wanted:
     return resolve_target(target, platform.catalog, platform.executor.can_run)
 
 
-def candidates(
-    platform: Platform, survey: Survey, targets: TargetList | None = None
-) -> tuple[list[Candidate], dict[Vector, str]]:
+def candidates(platform: Platform, survey: Survey, execution: Execution) -> tuple[list[Candidate], dict[Vector, str]]:
     """Return the gaps that may be started now, made concrete with their price, and why the others may not. Priority
     targets come first and stand for the gap of their vector.
 
     Left out: gaps that wait (unfeasible, retry not due, parked), that nothing makes concrete, that have no price, whose
-    configuration runs or is promised already.
+    configuration runs or is promised already (but for promises of this execution that no run has begun).
     """
     found: list[Candidate] = []
     left_out: dict[Vector, str] = {}
-    running = {attempt.config_id for attempt in platform.ci.running()}
-    promised = {
-        key_config(r.run_key): r.state for r in platform.ledger.reservations() if r.state in {"reserved", "active"}
-    }
+    living = platform.ledger.living()
+    own = {key_config(r.run_key) for r in living if r.budget == execution.name and r.state == "reserved"}
+    running = survey.running | {attempt.config_id for attempt in platform.ci.running()}
+    # What was promised when the results were read may have run since, and its result is not among them.
+    promised = {key_config(r.run_key) for r in (*survey.living, *living)} - own
     estimates = Estimates.take(platform)
     wanted: dict[Vector, tuple[int, Target, Configuration]] = {}
-    for place, (target, configuration) in enumerate(open_targets(platform, survey, targets), start=1):
+    for place, (target, configuration) in enumerate(open_targets(platform, survey, execution.targets), start=1):
         if not isinstance(configuration, Unresolved):
             wanted.setdefault(configuration.vector, (place, target, configuration))
     listed = {gap.vector for gap in survey.gaps}
@@ -153,7 +148,7 @@ def candidates(
             left_out[gap.vector] = f"{configuration.instance_type} has no price in the catalog, so no budget bounds it"
         elif key in running:
             left_out[gap.vector] = "its configuration is running"
-        elif promised.get(key) == "active":
+        elif key in promised:
             left_out[gap.vector] = "money is promised to a run of it"
         else:
             workload = target.workload if target is not None else None
@@ -175,9 +170,9 @@ def candidates(
 
 def make_plan(platform: Platform, survey: Survey, execution: Execution) -> Plan:
     """Plan what is left of an execution. Promises of it that no run has begun count as free: they are picked again."""
-    found, left_out = candidates(platform, survey, execution.targets)
+    found, left_out = candidates(platform, survey, execution)
     totals = platform.ledger.totals(execution.name)
-    waiting = [r for r in platform.ledger.reservations(state="reserved") if r.budget == execution.name]
+    waiting = [r for r in platform.ledger.living(execution.name) if r.state == "reserved"]
     # another prover may have named a lower ceiling for the same budget, which the ledger then holds
     named = [b.ceiling_usd for b in platform.ledger.budgets() if b.name == execution.name and b.ceiling_usd is not None]
     ceiling = min([execution.max_usd, *named])
@@ -193,12 +188,7 @@ def make_plan(platform: Platform, survey: Survey, execution: Execution) -> Plan:
 
 def evidence_of(platform: Platform, survey: Survey, execution: Execution) -> Evidence:
     """Return what a plan of an execution knows: the survey's evidence, and what the execution's own runs try now."""
-    living = {
-        key_config(r.run_key)
-        for r in platform.ledger.reservations()
-        if r.budget == execution.name and r.state in {"reserved", "active"}
-    }
-    records = [platform.ci.record(key) for key in living]
+    records = [platform.ci.record(key_config(promise.run_key)) for promise in platform.ledger.living(execution.name)]
     in_flight = frozenset(record.configuration.vector for record in records if record is not None)
     return Evidence(survey.possible, survey.standing.proven, Trials.from_standing(survey.standing), in_flight)
 
@@ -239,19 +229,10 @@ def promise(platform: Platform, execution: Execution, planned: Plan, *, at_most:
 
 def in_flight(platform: Platform, execution: Execution) -> int:
     """Return how many runs of an execution are promised or active."""
-    living = (r for r in platform.ledger.reservations() if r.state in {"reserved", "active"})
-    return sum(r.budget == execution.name for r in living)
+    return len(platform.ledger.living(execution.name))
 
 
 def key_config(run_key: str) -> str:
     """Return the config id within a run key of the prover, the key itself where it is another's."""
     parts = run_key.rsplit("/", 2)
     return parts[1] if len(parts) == 3 else run_key
-
-
-def ended_by(planned: Plan, platform: Platform, execution: Execution) -> str:
-    """Say why an execution ended, from its last plan: a bound that stopped it comes before `all_gaps_filled`."""
-    totals = platform.ledger.totals(execution.name)
-    if planned.ended_by in {MAX_PROVES_REACHED, BUDGET_EXCEEDED}:
-        return planned.ended_by
-    return MAX_PROVES_REACHED if planned.picks and totals.runs >= execution.max_proves else planned.ended_by

@@ -26,7 +26,7 @@ from resources.home import Home
 from resources.ledger import Ledger
 from resources.processes import Ending, ProcessIdentity
 from resources.settings import HOME_VARIABLE
-from resources.stage_runner import clean_run
+from resources.stage_runner import KEPT, clean_run
 
 GRACE_SECONDS = 5.0
 """How long a stray process gets to end by itself after SIGTERM."""
@@ -254,7 +254,9 @@ class _Reap:
 
     def _at_work(self) -> frozenset[str]:
         pending = (run_id for run_id, _ in self._ci.pending())
-        return frozenset([*(attempt.run_id for attempt in self._ci.running()), *pending])
+        # a run that is over may have been asked to leave its deployment there for a while
+        kept = (each.run_id for each in self._ledger.alive() if each.kind == KEPT and each.deadline > self._now)
+        return frozenset([*(attempt.run_id for attempt in self._ci.running()), *pending, *kept])
 
     def _cost(self, attempt: Attempt) -> float:
         """Return what a run that cannot say so itself used in USD: it is charged until now, since what it had deployed

@@ -1,9 +1,9 @@
 """SQL over the results, local engine: one SELECT in Athena's SQL, answered by DuckDB in memory.
 
 Belongs here: checking a statement, translating it, running it within limits, saying where it is wrong. Not here:
-finding the files (`result_store.py`), named queries and models (`dbt_style_sql`), Athena itself.
+finding the files (`result_store.py`), which tables there are beside the results (`sql_models.py`), Athena itself.
 
-What keeps a statement from reaching anything but the table: it must parse as one SELECT, for sqlglot and for DuckDB,
+What keeps a statement from reaching anything but the tables: it must parse as one SELECT, for sqlglot and for DuckDB,
 whose tables and table functions are known; DuckDB's access to files and network is turned off for good but for the very
 files of the snapshot; its configuration is locked, and variables of this process are no tables.
 """
@@ -11,9 +11,10 @@ files of the snapshot; its configuration is locked, and variables of this proces
 import difflib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mlcc_dagster.core.exceptions import UsageError
@@ -35,6 +36,14 @@ ALIAS_COLUMNS: tuple[tuple[str, str], ...] = (
     ("target", "deployment_target"),
 )
 """Columns beside the stored ones: the other name of one, and the partition keys."""
+
+_SQL_TYPES = {"string": "varchar", "int32": "integer", "double": "double", "bool": "boolean"}
+
+RESULT_COLUMNS: Mapping[str, str] = MappingProxyType(
+    {column.name: _SQL_TYPES[column.type] for column in COLUMNS}
+    | {name: "integer" if name == "tp_degree" else "varchar" for name, _ in ALIAS_COLUMNS}
+)
+"""The columns of `mlcc_ci.benchmark_results` by name, with Athena's name of their type."""
 
 _BATCH_ROWS = 65_536
 _LONGEST_SEQUENCE = 10_000
@@ -58,72 +67,137 @@ class SqlError(UsageError):
 
 
 @dataclass(frozen=True)
+class Relation:
+    """A table of `mlcc_ci` beside the results: its columns by name with Athena's name of their type, and either `sql`, the
+    SELECT that it stands for (a view, over results and other relations), or `rows`, which reads it as of a snapshot."""
+
+    name: str
+    columns: Mapping[str, str]
+    sql: str | None = None
+    rows: "Callable[[Snapshot], pa.Table] | None" = None
+
+
+Relations = Mapping[str, Relation]
+NO_RELATIONS: Relations = MappingProxyType({})
+
+
+@dataclass(frozen=True)
 class SqlEngine:
     """Answers SELECT statements over a store's snapshot. `seconds` and `memory_mb` bound one query, its result
-    included."""
+    included; `relations` are what there is beside the results, by name."""
 
     store: ResultStore
     seconds: float = field(kw_only=True)
     memory_mb: int = field(kw_only=True)
+    relations: Relations = field(kw_only=True, default_factory=lambda: NO_RELATIONS)
 
     def query(self, sql: str) -> "pa.Table":
         """Answer one SELECT written in Athena's SQL and return its rows as an Arrow table.
 
         The table is `mlcc_ci.benchmark_results`, its columns those of the store plus `tp_degree` (the other name of
-        `tensor_parallel_degree`) and the partition keys `model`, `instance`, `target`. Raises `SqlError` for anything
-        but one SELECT, for unknown names, for what translation cannot keep, and when a limit is reached.
+        `tensor_parallel_degree`) and the partition keys `model`, `instance`, `target`; beside it the relations, computed
+        from the same snapshot. Raises `SqlError` for anything but one SELECT, for unknown names, for what translation
+        cannot keep, and when a limit is reached.
         """
-        translated = translate(checked(sql))
-        return self.store.snapshot().read(lambda snapshot: self._answer(sql, translated, snapshot))
+        return self.queries([sql])[0]
 
-    def _answer(self, sql: str, translated: str, snapshot: Snapshot) -> "pa.Table":
+    def queries(self, statements: Sequence[str]) -> "list[pa.Table]":
+        """Answer several SELECTs from one and the same snapshot, each within the limits. Raises as `query` does."""
+        trees = [checked(sql, self.relations) for sql in statements]
+        translated = [translate(tree, self.relations) for tree in trees]
+        views = self._views(trees)
+        return self.store.snapshot().read(
+            lambda snapshot: self._answer(list(zip(statements, translated, strict=True)), snapshot, views)
+        )
+
+    def _views(self, trees: "Iterable[exp.Query]") -> dict[str, str]:
+        """Return the relations that statements read, directly or not, each after those that it reads itself: its
+        translated SELECT by name, empty where its rows are read."""
+        found: dict[str, str] = {}
+
+        def visit(tree: "exp.Query") -> None:
+            for name in relations_of(tree, self.relations):
+                if name in found:
+                    continue
+                sql = self.relations[name].sql
+                if sql is None:
+                    found[name] = ""
+                    continue
+                inner = checked(sql, self.relations)
+                visit(inner)
+                found[name] = translate(inner, self.relations)
+
+        for tree in trees:
+            visit(tree)
+        return found
+
+    def _answer(
+        self, statements: Sequence[tuple[str, str]], snapshot: Snapshot, views: Mapping[str, str]
+    ) -> "list[pa.Table]":
+        with self._connection(snapshot, views) as connection:
+            return [self._timed(connection, sql, translated, snapshot) for sql, translated in statements]
+
+    def _timed(
+        self, connection: "duckdb.DuckDBPyConnection", sql: str, translated: str, snapshot: Snapshot
+    ) -> "pa.Table":
         import duckdb
         import pyarrow as pa
 
-        with self._connection(snapshot) as connection:
-            ran_out = threading.Event()
+        ran_out = threading.Event()
 
-            def stop() -> None:
-                ran_out.set()
-                connection.interrupt()
+        def stop() -> None:
+            ran_out.set()
+            connection.interrupt()
 
-            timer = threading.Timer(self.seconds, stop)
-            timer.daemon = True
-            timer.start()
-            try:
-                return self._fetch(connection, translated)
-            except (duckdb.Error, pa.ArrowException, OSError) as error:
-                # Once rows flow, what happens inside DuckDB arrives as an error of the Arrow reader.
-                if ran_out.is_set():
-                    raise SqlError(
-                        f"the query ran longer than {self.seconds:g} s and was stopped; narrow it or raise the limit"
-                    ) from error
-                raise self._explained(error, sql, snapshot) from error
-            finally:
-                timer.cancel()
+        timer = threading.Timer(self.seconds, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._fetch(connection, translated)
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            # Once rows flow, what happens inside DuckDB arrives as an error of the Arrow reader.
+            if ran_out.is_set():
+                raise SqlError(
+                    f"the query ran longer than {self.seconds:g} s and was stopped; narrow it or raise the limit"
+                ) from error
+            raise self._explained(error, sql, snapshot) from error
+        finally:
+            timer.cancel()
 
     @contextmanager
-    def _connection(self, snapshot: Snapshot) -> "Iterator[duckdb.DuckDBPyConnection]":
+    def _connection(
+        self, snapshot: Snapshot, views: Mapping[str, str] = MappingProxyType({})
+    ) -> "Iterator[duckdb.DuckDBPyConnection]":
         import duckdb
 
         older = set(snapshot.older)
-        files = [str(path) for path in snapshot.files if path not in older]
+        files = [str(path) for path in snapshot.sources if path not in older]
+        fewer_columns = [path for path in snapshot.sources if path in older]
         connection = duckdb.connect(":memory:", config={"memory_limit": f"{self.memory_mb}MB", "temp_directory": ""})
         try:
             # DuckDB's own reader is three to five times faster than an Arrow dataset, which reads what it cannot: files
             # without the later columns. Afterwards only these very files can be opened at all.
             sources = []
             if files:
-                connection.read_parquet(files, hive_partitioning=False).create_view("complete_results")
+                try:
+                    connection.read_parquet(files, hive_partitioning=False).create_view("complete_results")
+                except duckdb.Error as error:
+                    raise snapshot.damage(error) from error
                 sources.append("complete_results")
-            if snapshot.older or not files:
-                connection.register("older_results", snapshot.dataset(snapshot.older))
+            if fewer_columns or not files:
+                connection.register("older_results", snapshot.dataset(fewer_columns))
                 sources.append("older_results")
             names = ", ".join(column.name for column in COLUMNS)
             rows = " UNION ALL ".join(f"SELECT {names} FROM {source}" for source in sources)
             extra = ", ".join(f"{expression} AS {name}" for name, expression in ALIAS_COLUMNS)
             connection.execute(f"CREATE SCHEMA {SCHEMA}")
             connection.execute(f"CREATE VIEW {SCHEMA}.{TABLE} AS SELECT *, {extra} FROM ({rows})")
+            for name, sql in views.items():
+                read = self.relations[name].rows
+                if read is not None:
+                    connection.register(f"rows_of_{name}", read(snapshot))
+                    sql = f"SELECT * FROM rows_of_{name}"
+                connection.execute(f"CREATE VIEW {SCHEMA}.{name} AS {sql}")
             connection.execute("SET allowed_paths = ?", [files])
             for setting in (
                 "ieee_floating_point_ops = true",
@@ -182,14 +256,26 @@ class SqlEngine:
         unknown = re.search(r'column (?:named )?"(?P<name>[^"]+)"', text)
         if unknown and isinstance(error, duckdb.BinderException):
             name = unknown["name"].rsplit(".", 1)[-1]
-            return SqlError(f"unknown column {name}{_place(sql, name)}; {_known_columns(name)}")
+            read = relations_of(checked(sql, self.relations), self.relations)
+            columns = [column for each in read for column in self.relations[each].columns]
+            return SqlError(
+                f"unknown column {name}{_place(sql, name)}; {_known_columns(name, columns or RESULT_COLUMNS)}"
+            )
         first = text.splitlines()[0].partition(": ")[2] or text
         pointed = re.search(r"^LINE \d+: (?P<line>.*)\n(?P<caret> *)\^", text, re.MULTILINE)
         at = pointed["line"][max(0, len(pointed["caret"]) - 8 - 2) :][:40].strip() if pointed else ""
         return SqlError(f"{first.rstrip('.!')}{f' near `{at}`' if at else ''}; correct the statement and try again")
 
 
-def checked(sql: str) -> "exp.Query":
+def relations_of(tree: "exp.Query", relations: Relations) -> list[str]:
+    """Return the names of the relations that a checked statement reads, each once, in the order of the text."""
+    from sqlglot import exp
+
+    named = [table.name.lower() for table in tree.find_all(exp.Table) if table.db.lower() == SCHEMA]
+    return [name for name in dict.fromkeys(named) if name in relations]
+
+
+def checked(sql: str, relations: Relations = NO_RELATIONS) -> "exp.Query":
     """Parse a statement as Athena would and return its tree.
 
     Raises `SqlError` unless it is exactly one SELECT (with CTEs and set operations) over known tables, without
@@ -214,7 +300,7 @@ def checked(sql: str) -> "exp.Query":
     for node in tree.walk():
         _check_node(node, sql)
     for table in tree.find_all(exp.Table):
-        _check_table(table, sql)
+        _check_table(table, sql, relations)
     return tree
 
 
@@ -233,15 +319,15 @@ def _check_node(node: "exp.Expr", sql: str) -> None:
             raise SqlError(f"{_UNTRANSLATED[name]}{_place(sql, name)}, or ask Athena itself")
         if _REACHING_OUT.fullmatch(name):
             place = _place(sql, name)
-            raise SqlError(f"{name}() is not allowed{place}; a query reads {SCHEMA}.{TABLE} and nothing else")
+            raise SqlError(f"{name}() is not allowed{place}; a query reads the tables of {SCHEMA} and nothing else")
 
 
-def _check_table(table: "exp.Table", sql: str) -> None:
+def _check_table(table: "exp.Table", sql: str, relations: Relations) -> None:
     from sqlglot import exp
 
     if not isinstance(table.this, exp.Identifier):
         name = table.this.name or table.this.sql()
-        raise SqlError(f"{name} is no table{_place(sql, name)}; a query reads {SCHEMA}.{TABLE} and nothing else")
+        raise SqlError(f"{name} is no table{_place(sql, name)}; a query reads the tables of {SCHEMA} and nothing else")
     name = table.name.lower()
     if not table.db and not table.catalog:
         scope: exp.Expr | None = table
@@ -249,25 +335,41 @@ def _check_table(table: "exp.Table", sql: str) -> None:
             if any(cte.alias.lower() == name for cte in getattr(scope, "ctes", ())):
                 return
             scope = scope.parent
-    if name != TABLE or table.db.lower() not in ("", SCHEMA) or table.catalog:
+    known = name == TABLE or name in relations
+    if not known or table.db.lower() not in ("", SCHEMA) or table.catalog:
         written = ".".join(part for part in (table.catalog, table.db, table.name) if part)
-        raise SqlError(f"unknown table {written}{_place(sql, table.name)}; there is {SCHEMA}.{TABLE}")
+        near = difflib.get_close_matches(name, relations, n=5)
+        there = f"there is {SCHEMA}.{TABLE}"
+        if near:
+            there += f", and nearest are {', '.join(f'{SCHEMA}.{each}' for each in near)}"
+        elif relations:
+            there += f", and beside it {', '.join(sorted(relations))}"
+        raise SqlError(f"unknown table {written}{_place(sql, table.name)}; {there}")
     table.set("db", exp.to_identifier(SCHEMA))
 
 
-def translate(tree: "exp.Query") -> str:
-    """Return the DuckDB text of a checked Athena statement.
+def translate(tree: "exp.Query", relations: Relations = NO_RELATIONS) -> str:
+    """Return the DuckDB text of a checked Athena statement. Raises `SqlError` where translation cannot keep it."""
+    return written(adapted(tree, relations))
+
+
+def adapted(tree: "exp.Query", relations: Relations = NO_RELATIONS) -> "exp.Query":
+    """Return a copy of a checked Athena statement that keeps its meaning when it is written in DuckDB's SQL.
 
     Division keeps Athena's meaning: between whole numbers it truncates and fails on zero, between floating-point
     numbers it gives infinity, between decimals it rounds to the larger scale. A column without a name is
     `_col<position>`. `sequence` keeps Athena's limit of 10,000 entries: DuckDB would build any length, past its own
     memory limit.
     """
+    return _with_limits(_with_divisions(_with_names(tree.copy()), relations))
+
+
+def written(tree: "exp.Query", *, pretty: bool = False) -> str:
+    """Return the DuckDB text of an adapted statement. Raises `SqlError` for what DuckDB has no word for."""
     from sqlglot.errors import ErrorLevel, SqlglotError
 
     try:
-        kept = _with_limits(_with_divisions(_with_names(tree.copy())))
-        return kept.sql(dialect="duckdb", unsupported_level=ErrorLevel.RAISE)
+        return tree.sql(dialect="duckdb", unsupported_level=ErrorLevel.RAISE, pretty=pretty)
     except SqlglotError as error:
         why = str(error).splitlines()[0]
         raise SqlError(f"this cannot be translated to DuckDB ({why}); ask Athena itself") from error
@@ -320,11 +422,11 @@ def _unless(condition: "exp.Expr", message: str, value: "exp.Expr") -> "exp.Expr
     return exp.Case().when(condition, _call("ERROR", exp.Literal.string(message))).else_(value.copy())
 
 
-def _with_divisions(tree: "exp.Query") -> "exp.Query":
+def _with_divisions(tree: "exp.Query", relations: Relations) -> "exp.Query":
     from sqlglot import exp
 
     divisions = list(tree.find_all(exp.Div))
-    kinds = _operand_kinds(tree, divisions) if divisions else {}
+    kinds = _operand_kinds(tree, divisions, relations) if divisions else {}
     # Innermost last in walking order: replaced from the inside out, so that no replaced node is looked for again.
     for index, division in reversed(list(enumerate(divisions))):
         left, right = kinds.get(index, ("unknown", "unknown"))
@@ -339,7 +441,7 @@ def _with_divisions(tree: "exp.Query") -> "exp.Query":
     return tree
 
 
-def _operand_kinds(tree: "exp.Query", divisions: list["exp.Div"]) -> dict[int, tuple[str, str]]:
+def _operand_kinds(tree: "exp.Query", divisions: list["exp.Div"], relations: Relations) -> dict[int, tuple[str, str]]:
     """Return the kinds of both operands of each division (whole, float, decimal, unknown) by its index."""
     from sqlglot import exp
     from sqlglot.errors import SqlglotError
@@ -354,9 +456,7 @@ def _operand_kinds(tree: "exp.Query", divisions: list["exp.Div"]) -> dict[int, t
             # In Athena 100.0 is a decimal and only 1e2 is floating point; sqlglot takes both for floating point.
             digits = literal.this.partition(".")[2]
             literal.replace(exp.cast(literal.copy(), f"DECIMAL(38, {len(digits)})"))
-    columns = {column.name: _SQL_TYPES[column.type] for column in COLUMNS}
-    columns |= {"tp_degree": "INT", "model": "VARCHAR", "instance": "VARCHAR", "target": "VARCHAR"}
-    schema: dict[str, object] = {SCHEMA: {TABLE: columns}}
+    schema = schema_of(relations)
     try:
         typed = annotate_types(
             qualify(typed, schema=schema, dialect="athena", validate_qualify_columns=False, expand_stars=False),
@@ -372,7 +472,10 @@ def _operand_kinds(tree: "exp.Query", divisions: list["exp.Div"]) -> dict[int, t
     }
 
 
-_SQL_TYPES = {"string": "VARCHAR", "int32": "INT", "double": "DOUBLE", "bool": "BOOLEAN"}
+def schema_of(relations: Relations) -> dict[str, object]:
+    """Return what sqlglot calls a schema: database, table, column, Athena's name of its type."""
+    tables = {TABLE: dict(RESULT_COLUMNS)} | {name: dict(each.columns) for name, each in relations.items()}
+    return {SCHEMA: tables}
 
 
 def _kind(node: "exp.Expr") -> str:
@@ -428,7 +531,7 @@ def _parse_sentence(sql: str, error: Exception) -> str:
     return f"not readable as Athena SQL: {what}{place}; correct the statement and try again"
 
 
-def _known_columns(name: str) -> str:
-    names = [column.name for column in COLUMNS] + [alias for alias, _ in ALIAS_COLUMNS]
+def _known_columns(name: str, columns: Iterable[str]) -> str:
+    names = list(dict.fromkeys(columns))
     near = difflib.get_close_matches(name.lower(), names, n=5)
     return f"nearest are {', '.join(near)}" if near else f"there are {', '.join(names)}"

@@ -7,21 +7,21 @@ contract, the tables' definitions (`database.py`).
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from mlcc_dagster.core.ci_records import OldRecord
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import LeaseLost, UsageError
 from mlcc_dagster.core.identity import config_id as id_of
 from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Owner
+from mlcc_dagster.core.record_settings import BUILD_STRATEGIES, DEFAULT_BUILD_STRATEGY, RecordSettings
 from resources.ci_table import (
-    BUILD_STRATEGIES,
     COMMIT_PENDING,
-    DEFAULT_BUILD_STRATEGY,
     RECORD_VERSION,
     ROUND_DONE,
     RUNNING_ELSEWHERE,
@@ -30,9 +30,11 @@ from resources.ci_table import (
     CiTable,
     Commit,
     Refused,
+    TakenIn,
     moment_text,
 )
 from resources.database import Database
+from resources.old_records import take_in
 
 
 class SqliteCiTable(CiTable):
@@ -50,6 +52,7 @@ class SqliteCiTable(CiTable):
         tier: str | None = None,
         catalog_id: str | None = None,
         build_strategy: str | None = None,
+        project_name: str | None = None,
         reset: bool = False,
         now: float | None = None,
     ) -> CiRecord:
@@ -62,22 +65,19 @@ class SqliteCiTable(CiTable):
             row = _row(connection, key)
             if row is None:
                 _create(connection, key, configuration, benchmark, tier, catalog_id, build_strategy, moment)
-                return _record(_row(connection, key))
+                row = _row(connection, key)
+                reset = False  # a new record is untested already
             old = _record(row)
-            wanted = (
-                configuration,
-                benchmark,
-                tier or old.tier,
-                catalog_id or old.e2e_catalog_id,
-                build_strategy or old.build_strategy,
+            wanted = replace(
+                old,
+                configuration=configuration,
+                benchmark=benchmark,
+                tier=tier or old.tier,
+                e2e_catalog_id=catalog_id or old.e2e_catalog_id,
+                build_strategy=build_strategy or old.build_strategy,
+                project_name=project_name or old.project_name,
             )
-            if not reset and wanted == (
-                old.configuration,
-                old.benchmark,
-                old.tier,
-                old.e2e_catalog_id,
-                old.build_strategy,
-            ):
+            if not reset and wanted == old:
                 return old
             refused = _end_expired(connection, row, moment, "registered anew")
             if refused is not None:
@@ -87,14 +87,54 @@ class SqliteCiTable(CiTable):
                 UPDATE ci_record SET configuration = :configuration, benchmark_enabled = :enabled,
                   benchmark_workload = :workload, benchmark_concurrency_levels = :levels, tier = :tier,
                   e2e_catalog_id = :catalog_id, build_strategy = :build_strategy, schema_version = :version,
+                  project_name = :project_name,
                   previous_test_status = CASE test_status WHEN 'untested' THEN previous_test_status
                     ELSE test_status END,
                   test_status = 'untested'
                 WHERE config_id = :config_id
                 """,
-                _declared(key, configuration, benchmark, *wanted[2:]),
+                _declared(key, configuration, benchmark, wanted.tier, wanted.e2e_catalog_id, wanted.build_strategy)
+                | {"project_name": wanted.project_name},
             )
             return _record(_row(connection, key))
+
+    def change(self, config_id: str, settings: RecordSettings) -> CiRecord:
+        """See `CiTable.change`."""
+        with self._database.writing() as connection:
+            row = _row(connection, config_id)
+            if row is None:
+                raise UsageError(f"{config_id} is not registered; `mlcc register` does that")
+            if _record(row).settings == settings:
+                return _record(row)
+            refused = _end_expired(connection, row, self._clock(), "its record was changed")
+            if refused is not None:
+                raise UsageError(f"{config_id} cannot be changed now ({refused}); wait for that run or `mlcc reap`")
+            connection.execute(
+                """
+                UPDATE ci_record SET benchmark_enabled = :enabled, benchmark_workload = :workload,
+                  benchmark_concurrency_levels = :levels, build_strategy = :build_strategy, tier = :tier
+                WHERE config_id = :config_id
+                """,
+                {
+                    "config_id": config_id,
+                    "enabled": settings.benchmark.enabled,
+                    "workload": settings.benchmark.workload,
+                    "levels": json.dumps(list(settings.benchmark.concurrency_levels)),
+                    "build_strategy": settings.build_strategy,
+                    "tier": settings.tier,
+                },
+            )
+            return _record(_row(connection, config_id))
+
+    def take_in(self, records: Sequence[OldRecord], *, now: float | None = None) -> tuple[TakenIn, ...]:
+        """See `CiTable.take_in`."""
+        at = moment_text(self._clock() if now is None else now)
+        with self._database.writing() as connection:
+            taken = []
+            for record in records:
+                row = _row(connection, record.config_id)
+                taken.append(take_in(connection, record, None if row is None else _record(row), at=at))
+            return tuple(taken)
 
     def record(self, config_id: str) -> CiRecord | None:
         """See `CiTable.record`."""

@@ -32,6 +32,9 @@ from resources.ledger import Ledger
 WORKSPACE = "workspace"
 """The ledger's kind of a run's scratch folder, the one resource that this module makes and ends itself."""
 
+KEPT = "kept"
+"""The ledger's kind of a word that a run's deployment is to outlive the run, until the entry's deadline."""
+
 ERROR_CHARACTERS = 500
 _SLOT_POLL_SECONDS = 0.5
 _FOLLOW_SECONDS = 0.2
@@ -187,7 +190,7 @@ def clean_run(run_id: str, *, executor: Executor, home: Home, ledger: Ledger, lo
             else:
                 ledger.release(resource.id, "removed")
         elif ended and resource.state == "intended":
-            ledger.release(resource.id, "never came to exist")
+            ledger.release(resource.id, "over" if resource.kind == KEPT else "never came to exist")
         elif ended:
             problems.append(f"{resource.kind} {resource.ref} is still in the ledger")
     ledger.release_slots(run_id)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from catalog.model import Catalog
+from mlcc_dagster.core.budget import Reservation
 from mlcc_dagster.core.configuration import Vector
 from mlcc_dagster.core.coverage import Coverage
 from mlcc_dagster.core.gaps import Gap, GapList, catalog_gaps, observed_gaps, proven_neighbours
@@ -66,7 +67,8 @@ class Survey:
     """What the results say, against what the catalog and the executor make possible. `taken_at` is UTC.
 
     `snapshot` is the store's, none where `given` rows of another origin are asked; `as_of` leaves out what came later;
-    `words` are a person's.
+    `words` are a person's. `running` are the config ids that ran, and `living` the promises that held money,
+    just before it was taken.
     """
 
     catalog: Catalog
@@ -76,13 +78,20 @@ class Survey:
     given: Sequence[Mapping[str, Any]] = ()
     words: tuple[Word, ...] = ()
     as_of: datetime | None = None
+    running: frozenset[str] = frozenset()
+    living: tuple[Reservation, ...] = ()
 
     @classmethod
     def take(cls, platform: Platform, *, as_of: datetime | None = None) -> "Survey":
         """Look at the platform's store and a person's words now; with `as_of` as they were then."""
+        # Before the results: a run that ends in between is then known to have been there, and is not taken for a gap.
+        running = frozenset(attempt.config_id for attempt in platform.ci.running())
+        living = tuple(platform.ledger.living())
         return cls(
             catalog=platform.catalog,
             executor=platform.executor,
+            running=running,
+            living=living,
             taken_at=as_of or datetime.now(UTC),
             snapshot=platform.store.snapshot(),
             words=platform.words.latest(until=as_of),

@@ -82,7 +82,7 @@ def shape(document: Any) -> Any:
     return None
 
 
-OPEN_ENDED = {"details", "proofs_by_executor", "released", "reservations", "slots", "alive", "left_out"}
+OPEN_ENDED = {"details", "proofs_by_executor", "released", "reservations", "slots", "alive", "left_out", "more_than"}
 """Parts that are empty in a quiet home, or whose keys are data."""
 
 
@@ -116,6 +116,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("reap", "reap --json", 0),
         ("catalog list", "catalog list --json", 0),
         ("catalog validate", "catalog validate --json", 0),
+        ("register", "register rt-qwen3-4b --json", 0),
     ],
 )
 def test_the_json_shape_that_is_documented_is_the_one_that_is_printed(name, words, which, home, capsys):
@@ -144,9 +145,12 @@ def test_every_asset_check_job_sensor_and_schedule_is_documented_and_nothing_els
     repository = build_defs().get_repository_def()
     graph = repository.asset_graph
     page = sections(text_of("assets.md"))
-    assert set(first_column(page["Assets"])) == {key.to_user_string() for key in graph.get_all_asset_keys()}
+    # The SQL models have a page of their own, and a test that holds it.
+    own = {key for key in graph.get_all_asset_keys() if key.path[0] != "mlcc_ci"}
+    assert set(first_column(page["Assets"])) == {key.to_user_string() for key in own}
     checks = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", page["Checks"], re.M)
-    assert set(checks) == {(key.name, key.asset_key.to_user_string()) for key in graph.asset_check_keys}
+    known = {(key.name, key.asset_key.to_user_string()) for key in graph.asset_check_keys if key.asset_key in own}
+    assert set(checks) == known
     jobs = {job.name for job in repository.get_all_jobs()}
     assert set(first_column(page["Jobs"])) == {name for name in jobs if not name.startswith("__")}
     on = {dg.DefaultSensorStatus.RUNNING: "on", dg.DefaultSensorStatus.STOPPED: "off"}

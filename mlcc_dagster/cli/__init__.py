@@ -18,13 +18,21 @@ import typer
 from mlcc_dagster.cli import (
     budget_commands,
     catalog_commands,
+    ci_group,
+    ci_report_commands,
     classify_commands,
+    compact_commands,
     evidence_commands,
     home_commands,
+    import_commands,
+    log_commands,
+    prove_commands,
     prover_commands,
+    registration_commands,
     run_commands,
     study_commands,
     substitution_commands,
+    trigger_commands,
     unfeasible_commands,
 )
 from mlcc_dagster.cli.help_pages import examples, show_help
@@ -62,6 +70,8 @@ def mlcc(
 
 home_commands.add_to(app)
 run_commands.add_to(app)
+registration_commands.add_to(app)
+prove_commands.add_to(app)
 prover_commands.add_to(app)
 budget_commands.add_to(app)
 evidence_commands.add_to(app)
@@ -70,6 +80,12 @@ substitution_commands.add_to(app)
 unfeasible_commands.add_to(app)
 classify_commands.add_to(app)
 study_commands.add_to(app)
+log_commands.add_to(app)
+ci_report_commands.add_to(ci_group.ci_app)
+trigger_commands.add_to(ci_group.ci_app)
+ci_group.add_to(app)
+import_commands.add_to(app)
+compact_commands.add_to(app)
 
 ENVIRONMENTAL = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 """Refusals of the machine that a person can mend; any other `OSError` that nobody explained is a defect of ours."""

@@ -51,7 +51,7 @@ def budget(
     if is_made(home):
         ledger = Ledger(home.database)
         budgets = ledger.budgets()
-        living = [each for each in ledger.reservations() if each.state in {"reserved", "active"}]
+        living = ledger.living()
         records = SqliteCiTable(home.database).records() if living else ()
         known = {record.config_id: str(record.configuration) for record in records}
     else:

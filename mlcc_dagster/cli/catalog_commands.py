@@ -1,4 +1,4 @@
-"""`mlcc catalog`: what the catalog declares, and whether it is sound."""
+"""`mlcc catalog`: what the catalog declares, whether it is sound, and entries that come from elsewhere or go there."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,12 @@ def add_to(app: typer.Typer) -> None:
     group.command("list", epilog=examples("mlcc catalog list --tier local", "mlcc catalog list --json"))(list_entries)
     group.command("validate", epilog=examples("mlcc catalog validate", "mlcc catalog validate ./my-catalog --json"))(
         validate
+    )
+    group.command(
+        "import", epilog=examples("mlcc catalog import e2e-catalog.json", "mlcc catalog import e2e-catalog.json --json")
+    )(import_file)
+    group.command("export", epilog=examples("mlcc catalog export --tier ci", "mlcc catalog export e2e-catalog.json"))(
+        export
     )
     app.add_typer(group, name="catalog")
 
@@ -33,18 +39,18 @@ def list_entries(
 
     Each with its tier, config_id and configuration; where the executor cannot run it, the reason.
     """
-    from catalog.loader import load_catalog
     from mlcc_dagster.cli import console
     from mlcc_dagster.cli.opening import executor_name
     from mlcc_dagster.cli.targets import tier_entries
     from mlcc_dagster.core.identity import config_id
     from mlcc_dagster.core.resolution import configuration_of
     from resources.home import Home
+    from resources.home_catalog import catalog_of
     from resources.platform import open_executor
 
-    catalog = load_catalog()
-    entries = catalog.entries if tier is None else tier_entries(catalog, tier)
     home = Home.current()
+    catalog = catalog_of(home)
+    entries = catalog.entries if tier is None else tier_entries(catalog, tier)
     performer = open_executor(executor_name(executor, home), home)
     rows = []
     for entry in entries:
@@ -109,3 +115,82 @@ def validate(
         console.print_json({"valid": True, "problems": [], "counts": counts})
     else:
         console.say("the catalog is sound: " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in counts.items()))
+
+
+def import_file(
+    file: Annotated[Path, typer.Argument(help='A file of the JSON form: {"configs": [...]}.')],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Take catalog entries of the JSON form into this home.
+
+    All are taken in or none: every mistake is reported at once. The same file again changes nothing; a changed entry
+    replaces what was imported before. What is shipped is never changed.
+    """
+    from catalog.json_entries import read_json_entries
+    from catalog.loader import load_catalog
+    from mlcc_dagster.cli import console
+    from mlcc_dagster.cli.input_files import text_of
+    from resources.home import Home
+    from resources.home_catalog import import_entries
+
+    home = Home.current()
+    text = text_of(file, "a catalog in the JSON form")
+    done = import_entries(home, read_json_entries(text, load_catalog(), source=str(file)), source=str(file))
+    if json:
+        console.print_json(
+            {
+                "file": str(file),
+                "home": str(home.root),
+                "added": list(done.added),
+                "changed": list(done.changed),
+                "unchanged": list(done.unchanged),
+            }
+        )
+        return
+    for action, ids in (("added", done.added), ("changed", done.changed), ("unchanged", done.unchanged)):
+        named = f": {', '.join(ids)}" if ids else ""
+        console.say(f"{action} {console.counted(len(ids), 'entry', 'entries')}{named}")
+
+
+def export(
+    file: Annotated[Path | None, typer.Argument(help="Where to write (default: standard output).")] = None,
+    tier: Annotated[str | None, typer.Option(help="Only the entries of this tier.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Say as one JSON document what was written.")] = False,
+) -> None:
+    """Write catalog entries in the JSON form.
+
+    Those that the form cannot hold are left out, each with the reason; what is written reads back as it is. Exit 1 when
+    nothing could be written.
+    """
+    from catalog.json_entries import json_document
+    from mlcc_dagster.cli import console
+    from mlcc_dagster.cli.targets import tier_entries
+    from resources.home import Home
+    from resources.home_catalog import catalog_of
+
+    catalog = catalog_of(Home.current())
+    document, left_out = json_document(catalog.entries if tier is None else tier_entries(catalog, tier), catalog)
+    written = [config["id"] for config in document["configs"]]
+    if file is not None and written:
+        _write_json(file, document)
+    if file is not None and json:
+        console.print_json({"file": str(file), "written": written, "left_out": left_out})
+    else:
+        for entry_id, reason in left_out.items():
+            console.warn(f"{entry_id} left out: {reason}")
+        if file is None:
+            console.print_json(document)
+        elif written:
+            console.say(f"{console.counted(len(written), 'entry', 'entries')} written to {file}")
+    raise typer.Exit(0 if written else 1)
+
+
+def _write_json(file: Path, document: object) -> None:
+    import json
+
+    from mlcc_dagster.core.exceptions import UsageError
+
+    try:
+        file.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {file} ({error.strerror}); name a file that you can write") from error

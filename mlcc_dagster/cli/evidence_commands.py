@@ -1,10 +1,14 @@
-"""`mlcc coverage`, `gaps`, `sql`: what is proven, what is missing, and any question in SQL. None of them imports Dagster."""
+"""`mlcc coverage` and `gaps`: what is proven and what is missing. None of them imports Dagster.
+
+Not here: questions in SQL (`sql_commands.py`), which are added beside them.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mlcc_dagster.cli import sql_commands
 from mlcc_dagster.cli.help_pages import examples
 
 if TYPE_CHECKING:
@@ -34,12 +38,7 @@ def add_to(app: typer.Typer) -> None:
             "mlcc gaps --universe observed --results results.csv --limit 0 --json",
         )
     )(gaps)
-    app.command(
-        epilog=examples(
-            'mlcc sql "SELECT status, count(*) AS n FROM mlcc_ci.benchmark_results GROUP BY status"',
-            'mlcc sql --format csv "SELECT * FROM mlcc_ci.benchmark_results"',
-        )
-    )(sql)
+    sql_commands.add_to(app)
 
 
 def coverage(
@@ -247,45 +246,3 @@ def explanation(survey: "Survey", gap: "Gap") -> dict[str, Any]:
             for name, vector in proven_neighbours(gap.vector, survey.standing.proven)
         ],
     }
-
-
-def sql(
-    query: Annotated[str, typer.Argument(help="One SELECT; the table is mlcc_ci.benchmark_results.")],
-    format: Annotated[str, typer.Option(help="table, csv or json.")] = "table",
-    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-) -> None:
-    """Ask the results in SQL (Athena's dialect).
-
-    One SELECT over mlcc_ci.benchmark_results; it can reach no other table, no file and no network.
-    """
-    from mlcc_dagster.cli import console
-    from mlcc_dagster.cli.opening import open_platform, warn_of_skipped
-    from mlcc_dagster.core.exceptions import UsageError
-    from resources.sql_engine import SqlEngine, checked
-
-    form = "json" if json else format
-    if form not in {"table", "csv", "json"}:
-        raise UsageError(f"no format '{format}'; use table, csv or json")
-    checked(query)  # before a home is made for a statement that cannot be answered
-    platform = open_platform(to_read=True)
-    settings = platform.home.settings
-    engine = SqlEngine(platform.store, seconds=settings.sql_seconds, memory_mb=settings.sql_memory_mb)
-    table = engine.query(query)
-    warn_of_skipped(platform)
-    columns = table.column_names
-    # Not one mapping per row: two columns may have one name.
-    rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
-    if form == "json":
-        repeated = sorted({name for name in columns if columns.count(name) > 1})
-        if repeated:
-            raise UsageError(f"several columns are named {', '.join(repeated)}; give each its own name with AS")
-        console.print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    elif form == "csv":
-        console.print_csv(columns, rows)
-    else:
-        numbers = [name for name, kind in zip(columns, table.schema.types, strict=True) if _is_number(str(kind))]
-        console.print_table(console.counted(len(rows), "row"), columns, rows, right=numbers)
-
-
-def _is_number(kind: str) -> bool:
-    return kind.startswith(("int", "uint", "float", "double", "decimal"))

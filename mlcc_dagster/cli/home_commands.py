@@ -130,7 +130,7 @@ def ledger(
         raise UsageError(f"--history cannot be {history}; use 0 for none, or how many to show")
     books = open_platform(to_read=True).ledger
     alive, slots = books.alive(), books.slots()
-    promised = [promise for promise in books.reservations() if promise.state in {"reserved", "active"}]
+    promised = books.living()
     newest = books.history(limit=history + len(alive)) if history else []
     past = [resource for resource in newest if resource.state == "released"][:history]
     if json:

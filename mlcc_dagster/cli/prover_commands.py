@@ -1,5 +1,6 @@
 """`mlcc path-prove` and `mlcc plan`: fill the gaps that a budget affords, re-planning after each result; or only say which."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,7 @@ Targets = Annotated[
 ]
 StrategyName = Annotated[str, typer.Option(help="How gaps are chosen: expected-gain or neighbours.")]
 ExecutorName = Annotated[str | None, typer.Option(help="Executor (default: the home's).")]
+Limit = Annotated[int, typer.Option(help="Gaps that are left out to show with their reasons; 0 shows all.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -38,6 +40,7 @@ def path_prove(
     strategy: StrategyName = "expected-gain",
     executor: ExecutorName = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, start nothing, promise nothing.")] = False,
+    limit: Limit = 20,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Dagster's log of each run.")] = False,
     json: AsJson = False,
 ) -> None:
@@ -50,10 +53,10 @@ def path_prove(
     from mlcc_dagster.cli.opening import open_platform
     from mlcc_dagster.cli.proving import run_execution
 
-    execution = execution_asked(max_proves, max_cost, targets, strategy)
+    execution = execution_asked(max_proves, max_cost, targets, strategy, limit)
     platform = open_platform(executor, to_read=dry_run)
     if dry_run:
-        show_plan(platform, execution, json=json)
+        show_plan(platform, execution, limit=limit, json=json)
         return
     warn_of_targets(platform, execution)
     report = run_execution(platform, execution, verbose=verbose, show=not json)
@@ -70,6 +73,7 @@ def plan(
     targets: Targets = None,
     strategy: StrategyName = "expected-gain",
     executor: ExecutorName = None,
+    limit: Limit = 20,
     json: AsJson = False,
 ) -> None:
     """Show which gaps would be proven within a budget, and why.
@@ -79,15 +83,16 @@ def plan(
     """
     from mlcc_dagster.cli.opening import open_platform
 
-    execution = execution_asked(max_proves, max_cost, targets, strategy)
-    show_plan(open_platform(executor, to_read=True), execution, json=json)
+    execution = execution_asked(max_proves, max_cost, targets, strategy, limit)
+    show_plan(open_platform(executor, to_read=True), execution, limit=limit, json=json)
 
 
-def execution_asked(max_proves: int, max_cost: float, targets: Path | None, strategy: str) -> "Execution":
+def execution_asked(max_proves: int, max_cost: float, targets: Path | None, strategy: str, limit: int) -> "Execution":
     """Return the execution that a command line asks for. Raises `InvalidInput` with all mistakes of its bounds or of the
     targets' file, `UsageError` for an unknown strategy."""
     from datetime import UTC, datetime
 
+    from mlcc_dagster.core.budget import MOST_USD
     from mlcc_dagster.core.exceptions import InvalidInput
     from mlcc_dagster.core.planning import strategy_named
     from resources.prover import Execution
@@ -95,8 +100,10 @@ def execution_asked(max_proves: int, max_cost: float, targets: Path | None, stra
     problems = []
     if max_proves < 1:
         problems.append(f"--max-proves must be 1 or more, not {max_proves}")
-    if not 0 < max_cost < float("inf"):
-        problems.append(f"--max-cost must be above 0 USD, not {max_cost}")
+    if not 0 < max_cost <= MOST_USD:
+        problems.append(f"--max-cost must be above 0 and at most {MOST_USD:.0f} USD, not {max_cost}")
+    if limit < 0:
+        problems.append(f"--limit must be 0 or more, not {limit}")
     if problems:
         raise InvalidInput("the request", problems)
     strategy_named(strategy)
@@ -117,8 +124,8 @@ def warn_of_targets(platform: "Platform", execution: "Execution") -> None:
             console.warn(f"priority target {target} is left out: {configuration.reason}")
 
 
-def show_plan(platform: "Platform", execution: "Execution", *, json: bool) -> None:
-    """Print the plan of an execution that has not begun."""
+def show_plan(platform: "Platform", execution: "Execution", *, limit: int, json: bool) -> None:
+    """Print the plan of an execution that has not begun, with the first `limit` gaps that are left out (0: all)."""
     from mlcc_dagster.cli import console
     from mlcc_dagster.core.coverage import percent_text
     from resources.prover import make_plan
@@ -129,7 +136,10 @@ def show_plan(platform: "Platform", execution: "Execution", *, json: bool) -> No
     planned = make_plan(platform, survey, execution)
     if json:
         bounds = {"max_proves": execution.max_proves, "max_usd": execution.max_usd}
-        console.print_json({"started": False, **bounds, "gaps": len(survey.gaps), **planned.to_json()})
+        document = planned.to_json()
+        document["left_out"] = document["left_out"][: limit or None]
+        total = {"gaps": len(survey.gaps), "left_out_total": len(planned.left_out)}
+        console.print_json({"started": False, **bounds, **total, **document})
         return
     covered = survey.interactions(2).share
     picks = planned.picks
@@ -140,10 +150,13 @@ def show_plan(platform: "Platform", execution: "Execution", *, json: bool) -> No
             f"{planned.objective:.2f} new pairs expected for {expected:.4f} USD, {most:.4f} USD at most "
             f"(pairs covered now {covered[0]}/{covered[1]} = {percent_text(covered)})",
             f"no affordable choice is expected to cover more than {planned.upper_bound:.2f}: "
-            f"this one reaches at least {100 * planned.proven_ratio:.0f} % of the best",
+            f"this one reaches at least {math.floor(100 * planned.proven_ratio)} % of the best",
         ]
     below += [f"pick {pick.rank} {pick.waits}" for pick in picks if pick.waits]
-    below += [f"left out {vector}: {why}" for vector, why in planned.left_out.items()]
+    left_out = list(planned.left_out.items())
+    below += [f"left out {vector}: {why}" for vector, why in left_out[: limit or None]]
+    if 0 < limit < len(left_out):
+        below.append(f"{len(left_out) - limit} more are left out; --limit 0 shows all")
     console.print_table(
         f"{len(picks)} of {len(survey.gaps)} gaps would be proven (nothing was started)",
         ["rank", "configuration", "odds", "new pairs", "USD", "at most USD", "why", "weakest"],
@@ -170,9 +183,11 @@ def targets_in(path: Path | None) -> "TargetList | None":
     if path is None:
         return None
     from catalog.reading import read_yaml
-    from mlcc_dagster.core.exceptions import InvalidInput
+    from mlcc_dagster.core.exceptions import InvalidInput, UsageError
     from mlcc_dagster.core.targets import read_targets
 
+    if not path.is_file():
+        raise UsageError(f"--targets: there is no file {path}; name an existing one")
     problems: list[str] = []
     document = read_yaml(path, problems)
     if problems:

@@ -16,6 +16,9 @@ from resources.platform import Platform
 from resources.prover import Execution, Proof, make_plan, promise
 from resources.survey import Survey
 
+INTERRUPTED = "interrupted"
+"""How an execution ended that a person ended."""
+
 
 @dataclass
 class ProofReport:
@@ -131,6 +134,8 @@ def run_execution(platform: Platform, execution: Execution, *, verbose: bool = F
                 report.proofs.append((proof, max(attempts, key=lambda a: a.generation, default=None)))
             if not report.interrupted:
                 runs.refresh()
+    if report.interrupted:
+        report.ended_by = INTERRUPTED
     report.after = look(platform).coverage
     totals = platform.ledger.totals(execution.name)
     report.spent_usd = totals.spent_usd + totals.overrun_usd

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mlcc_dagster.cli import console
 from mlcc_dagster.cli.instance import open_instance
 from mlcc_dagster.cli.progress_view import ProgressView
+from mlcc_dagster.cli.tier_money import money_of
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.outcome import Owner
 from resources import processes
@@ -20,6 +21,7 @@ from resources.estimates import Estimates
 from resources.lifecycle import find_configuration, stages_of
 from resources.platform import Platform
 from resources.rounds import Round
+from resources.tier_runs import ceiling_of
 
 if TYPE_CHECKING:
     from mlcc_dagster.cli.dagster_runs import DagsterRuns
@@ -100,25 +102,31 @@ def estimate(platform: Platform, targets: Sequence[Target], tier: str | None) ->
         sentence = f"none of {len(targets)} configurations runs here"
     declared = platform.catalog.tiers.get(tier) if tier else None
     if declared is not None:
-        sentence += f"; the tier's ceiling is {declared.cost_ceiling_usd:.0f} USD"
+        sentence += f"; the tier's ceiling is {declared.cost_ceiling_usd:g} USD"
+        sentence += "" if ceiling_of(platform, tier) is not None else " of real money, and this is played"
     return Forecast(seconds, usd, runs, sentence, tuple(targets))
 
 
 @dataclass
 class Report:
-    """How a round ended, from the table's own records."""
+    """How a round ended, from the table's own records. `unpaid` says what its ceiling did not allow for, by config id."""
 
     platform: Platform
     round: Round
     targets: Sequence[Target]
     attempts: dict[str, Attempt] = field(default_factory=dict)
     interrupted: bool = False
+    estimated_usd: float | None = None
+    ceiling_usd: float | None = None
+    unpaid: Mapping[str, str] = field(default_factory=dict)
 
     def verdict(self, target: Target) -> tuple[str, bool]:
         """Return the verdict on one configuration in a few words, and whether it went as expected."""
         attempt = self.attempts.get(target.config_id)
         if target.refusal:
             return "left out", True
+        if target.config_id in self.unpaid:
+            return "left out, no money", False
         if attempt is None or attempt.state != "finished":
             return "not finished", False
         if attempt.status == "completed" and attempt.run_status == "pass":
@@ -136,7 +144,12 @@ class Report:
     def reason(self, target: Target) -> str | None:
         """Return the sentence behind a verdict: why it is left out, failed, or was not finished; none where proven."""
         attempt = self.attempts.get(target.config_id)
-        return target.refusal or (attempt.reason if attempt else None)
+        return target.refusal or self.unpaid.get(target.config_id) or (attempt.reason if attempt else None)
+
+    @property
+    def actual_usd(self) -> float:
+        """What the runs of the round cost."""
+        return sum(attempt.cost_usd or 0.0 for attempt in self.attempts.values())
 
     @property
     def exit_code(self) -> int:
@@ -150,6 +163,9 @@ class Report:
         return {
             "round": self.round.id,
             "interrupted": self.interrupted,
+            "estimated_usd": self.estimated_usd,
+            "actual_usd": self.actual_usd,
+            "cost_ceiling_usd": self.ceiling_usd,
             "configurations": [
                 {
                     "config_id": target.config_id,
@@ -183,10 +199,12 @@ class Report:
             )
         surprises = [target for target in self.targets if not self.verdict(target)[1]]
         proven = sum(self.verdict(target)[0] == "proven" for target in self.targets)
-        spent = sum(a.cost_usd or 0.0 for a in self.attempts.values())
         many = console.counted(len(self.targets), "configuration")
-        counts = f"{many} | {proven} proven | {len(surprises)} not as expected | {spent:.4f} USD"
+        counts = f"{many} | {proven} proven | {len(surprises)} not as expected | {self.actual_usd:.4f} USD"
         below = [f"{target.name}: {self.reason(target) or self.verdict(target)[0]}" for target in surprises]
+        if self.estimated_usd is not None:
+            ceiling = "" if self.ceiling_usd is None else f", ceiling {self.ceiling_usd:g} USD"
+            below.append(f"cost: estimated {self.estimated_usd:.4f} USD, actual {self.actual_usd:.4f} USD{ceiling}")
         below.append(counts)
         if self.interrupted:
             below.append("interrupted: the same command joins this round again and runs what is left")
@@ -224,15 +242,22 @@ def run_round(
         clear(platform, instance)
         add_missing_keys(platform, instance)
         joined = platform.rounds.join(scope, [t.config_id for t in runnable], open_seconds=open_seconds)
-        report = Report(platform, joined, targets)
+        report = Report(platform, joined, targets, ceiling_usd=ceiling_of(platform, tier))
         with ProgressView(platform, runnable, shown=show) as view:
             if joined.joined:
                 view.note(f"joins the open round {joined.id}")
             runs = DagsterRuns(platform, instance, view.listener, verbose=verbose)
+            money = money_of(platform, tier, joined.id, note=view.note, clear=lambda: clear(platform, instance))
+            promise = None if money is None else money.promise
             try:
-                report.interrupted = run_what_is_left(runs, runnable, joined, tier=tier, note=view.note)
+                report.interrupted = run_what_is_left(
+                    runs, runnable, joined, tier=tier, note=view.note, promise=promise
+                )
             except KeyboardInterrupt:
                 report.interrupted = True
+            if money is not None:
+                money.close()
+                report.unpaid = money.left_out
             if not report.interrupted:
                 runs.refresh()
     for target in targets:
@@ -243,9 +268,18 @@ def run_round(
 
 
 def run_what_is_left(
-    runs: "DagsterRuns", targets: Sequence[Target], joined: Round, *, tier: str | None, note: Callable[..., None]
+    runs: "DagsterRuns",
+    targets: Sequence[Target],
+    joined: Round,
+    *,
+    tier: str | None,
+    note: Callable[..., None],
+    run_type: str = "ci",
+    promise: Callable[[Target], str | None] | None = None,
 ) -> bool:
     """Run the targets that are not finished in the round, each once, and return whether that was interrupted.
+
+    `promise` promises a run its money and returns the reservation; a target that gets none is left.
 
     What another live process runs is waited for; what a dead one left is cleaned and run here. A configuration whose run
     ended without a result (it could not be committed, the platform itself failed) is left: trying again at once would
@@ -272,7 +306,11 @@ def run_what_is_left(
             time.sleep(WATCH_SECONDS)
             clear(platform, instance)
             continue
-        ended = runs.lifecycle(free, round_id=joined.id, tier=tier, run_type="ci")
+        reservation = None if promise is None else promise(free)
+        if promise is not None and reservation is None:
+            given_up.add(free.config_id)
+            continue
+        ended = runs.lifecycle(free, round_id=joined.id, tier=tier, run_type=run_type, reservation=reservation)
         if ended.interrupted:
             return True
         if not ended.lost:

@@ -1,5 +1,6 @@
 """`mlcc study`: strategies compared in worlds whose truth is hidden from them."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from mlcc_dagster.core.study import Comparison
 
 PICTURES = (".svg", ".png")
+SHORTEST_HOURS, LONGEST_HOURS = 0.001, 10_000.0
 
 
 def add_to(app: typer.Typer) -> None:
@@ -60,22 +62,25 @@ def study(
     nothing but the plot.
     """
     from mlcc_dagster.cli import console
+    from mlcc_dagster.core.budget import MOST_USD
     from mlcc_dagster.core.exceptions import InvalidInput, UsageError
     from mlcc_dagster.core.study import KINDS, Comparison, kind_named, kind_with, play, studied_named
 
     problems = []
-    if not 0 < budget < float("inf"):
-        problems.append(f"--budget must be above 0 USD, not {budget}")
-    if not 0 < hours < float("inf"):
-        problems.append(f"--hours must be above 0, not {hours}")
+    if not 0 < budget <= MOST_USD:
+        problems.append(f"--budget must be above 0 and at most {MOST_USD:.0f} USD, not {budget}")
+    if not SHORTEST_HOURS <= hours <= LONGEST_HOURS:
+        problems.append(f"--hours must be {SHORTEST_HOURS:g} to {LONGEST_HOURS:g}, not {hours}")
     if worlds < 1:
         problems.append(f"--worlds must be 1 or more, not {worlds}")
     if seed < 0:
         problems.append(f"--seed must be 0 or more, not {seed}")
-    if plot is not None and plot.suffix not in PICTURES:
+    if plot is not None and plot.suffix.lower() not in PICTURES:
         problems.append(f"--plot must end with .svg or .png, not '{plot}'")
     if plot is not None and not plot.absolute().parent.is_dir():
         problems.append(f"--plot: there is no folder {plot.absolute().parent}; make it first")
+    elif plot is not None and (plot.is_dir() or not os.access(plot.absolute().parent, os.W_OK)):
+        problems.append(f"--plot: {plot} cannot be written; name a file in a folder that you may write to")
     chosen, kinds = [], []
     try:
         chosen = studied_named([name.strip() for name in strategies.split(",") if name.strip()])
@@ -99,7 +104,10 @@ def study(
     if plot is not None:
         from resources.plots import save, study_plot
 
-        save(study_plot(comparisons), plot)
+        try:
+            save(study_plot(comparisons), plot)
+        except OSError as error:
+            raise UsageError(f"--plot: {plot} cannot be written ({error.strerror}); name another file") from None
         if not json:
             console.say(f"plot written to {plot}")
     if json:
@@ -127,17 +135,21 @@ def _show(comparison: "Comparison", worlds: int) -> None:
             [
                 entry["strategy"],
                 f"{share['mean']:.3f}",
-                f"{share['low']:.3f} to {share['high']:.3f}",
+                comparison.share(entry["strategy"]).interval,
                 f"{entry['lowest_share']:.3f}",
                 f"{entry['runs']:.1f}",
                 f"{entry['proven']:.1f}",
                 f"{entry['new_pairs_per_usd']:.3f}",
             ]
         )
+    first, *others = comparison.walks
     sizes = " x ".join(map(str, comparison.kind.shape))
     console.print_table(
         f"{comparison.kind.name}: {sizes} values, {comparison.budget_usd:g} USD, {console.counted(worlds, 'world')}",
         ["strategy", "share covered", f"{LEVEL:.0%} interval", "lowest", "runs", "proven", "new pairs per USD"],
         rows,
         right=["share covered", "lowest", "runs", "proven", "new pairs per USD"],
+        below=[
+            f"{first} covers {comparison.advantage(first, other)} more than {other}, world by world" for other in others
+        ],
     )

@@ -31,8 +31,9 @@ def take_survey(executor: str | None, *, results: Path | None = None, as_of: str
         _ = survey.rows  # reads the files: damage behind a sound footer shows only now
         warn_of_skipped(platform)
         return survey
-    from catalog.loader import load_catalog
+    from mlcc_dagster.core.configuration import DIMENSIONS
     from resources.foreign_results import read_results
+    from resources.home_catalog import catalog_of
     from resources.platform import open_executor
 
     home = home_of(executor)
@@ -41,7 +42,12 @@ def take_survey(executor: str | None, *, results: Path | None = None, as_of: str
     if found.unreadable_times:
         rows = console.counted(found.unreadable_times, "row")
         console.warn(f"{rows} of {results} with a run_timestamp that is no time; they count as older than all others")
-    return Survey.of_rows(found.rows, load_catalog(), open_executor(name, home), as_of=moment)
+    absent = [name for name in DIMENSIONS if found.rows and not any(name in row for row in found.rows)]
+    if "tp_degree" in absent and any("tensor_parallel_degree" in row for row in found.rows):
+        absent.remove("tp_degree")
+    if absent:
+        console.warn(f"{results} has no column {', '.join(absent)}; every row counts with the empty text there")
+    return Survey.of_rows(found.rows, catalog_of(home), open_executor(name, home), as_of=moment)
 
 
 def moment_asked(text: str | None) -> datetime | None:

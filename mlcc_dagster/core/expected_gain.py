@@ -5,7 +5,8 @@ strategies by name (`planning.py`), the weights of combinations (`interaction_co
 
 The objective is the expected number of newly covered t-way combinations, each attempt succeeding with its odds whatever
 the others do. It is monotone and submodular, so greedy choice by odds x gain / price, compared with the best single
-attempt, keeps at least (1 - 1/e) / 2 of the optimum under a budget alone; and for any set S, the optimum is at most what S
+attempt, keeps at least (1 - 1/e) / 2 of the optimum where only the budget binds and what is expected to be paid is in
+proportion to what must be promised; elsewhere nothing is known beforehand. And for any set S, the optimum is at most what S
 is worth plus the best that a budget could buy of the gains that the rows outside S have after it, as if they did not overlap.
 That is the bound given with every choice.
 
@@ -23,9 +24,6 @@ from scipy.optimize import OptimizeResult, minimize_scalar
 
 from mlcc_dagster.core.budget import micros_ceiling, micros_promised, usd_of
 from mlcc_dagster.core.interaction_cover import InteractionCover, Places
-
-GUARANTEE = (1 - 1 / np.e) / 2
-"""The share of the optimum that a choice has at least where prices are what is promised and only the budget binds."""
 
 _BLOCK = 1024
 _BOUNDS_TAKEN = 6

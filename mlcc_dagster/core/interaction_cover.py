@@ -8,14 +8,12 @@ vector for sure sets the weights of its combinations to 0; attempting it with od
 a set of vectors is monotone and submodular, so a gain never grows by what is added.
 """
 
-from collections.abc import Iterable
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mlcc_dagster.core.coded_vectors import CombinationSpace, Vectors, as_coded, marked
-from mlcc_dagster.core.configuration import Vector
 from mlcc_dagster.core.coverage import Fraction
 
 _MOST_CELLS = 2**20
@@ -50,7 +48,7 @@ class InteractionCover:
             begin += len(held)
         self.weights: NDArray[np.float64] = np.concatenate(weights)
         self._possible = int(np.count_nonzero(self.weights))
-        self.weights[self.places(proven)] = 0
+        self.close(self.places(proven))
 
     @property
     def strength(self) -> int:
@@ -88,13 +86,9 @@ class InteractionCover:
         self.weights[places] *= 1 - odds
         return gained
 
-    def gain(self, vector: Vector) -> float:
-        """Return how many combinations proving the vector would newly cover."""
-        return float(self.gains(self.places((vector,)))[0])
-
-    def add(self, vectors: Iterable[Vector]) -> None:
-        """Cover the combinations of proven vectors."""
-        self.weights[self.places(vectors)] = 0
+    def close(self, places: Places) -> None:
+        """Cover the combinations at these places for sure."""
+        self.weights[places] = 0
 
     def copy(self) -> "InteractionCover":
         """Return a cover with weights of its own, for attempts that are only thought of."""

@@ -5,7 +5,7 @@ rows. Not here: what is learned from the points (`swap_costs.py`), who is offere
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from typing import Any
 
 from mlcc_dagster.core.configuration import Vector, text_value
 from mlcc_dagster.core.exceptions import InvalidInput
-from mlcc_dagster.core.result_columns import moment_of
+from mlcc_dagster.core.result_columns import is_null, moment_of
 from mlcc_dagster.core.standing import IMPORTED, row_vector
 
 COST = "cost_per_1m_tokens"
@@ -93,14 +93,20 @@ class Measurements:
         A row without `cost_per_1m_tokens` has one where it has `output_token_throughput_tps` and its `instance_type` a
         price in `usd_per_hour`. What is no finite number above 0 is absent: some writers put 0 for what they did not
         measure. Of the same vector under the same load the newest value counts, of several as new their geometric mean.
-        `missing` says what no row has, a sentence each. Raises `InvalidInput` naming every time of a measured row that cannot be
-        read.
+        `missing` says what no row has, and what was there but no such number, a sentence each. Raises `InvalidInput` naming
+        every time of a measured row that cannot be read.
         """
         seen: dict[tuple[str, str, Vector, Conditions], tuple[datetime, list[float]]] = {}
         problems: list[str] = []
         named = dict.fromkeys(("workload", *LOADS), False)
+        unusable: Counter[str] = Counter()
         for index, row in enumerate(rows):
-            measured = _values(row, usd_per_hour) if row.get("status") == "completed" else {}
+            if row.get("status") != "completed":
+                continue
+            measured = _values(row, usd_per_hour)
+            unusable.update(
+                name for name in (*METRICS, *LOADS) if _said(row.get(name)) and _positive(row.get(name)) is None
+            )
             if not measured:
                 continue
             try:
@@ -129,7 +135,7 @@ class Measurements:
             executor: MappingProxyType({metric: tuple(points) for metric, points in metrics.items()})
             for executor, metrics in found.items()
         }
-        return cls(MappingProxyType(by_executor), tuple(_missing(by_executor, named)))
+        return cls(MappingProxyType(by_executor), (*_unusable(unusable), *_missing(by_executor, named)))
 
     def executor_for(self, family: str) -> str | None:
         """Return the executor that measured most of a model family, then most at all, then the first by name; none
@@ -167,11 +173,22 @@ def _positive(value: Any) -> float | None:
     return number if math.isfinite(number) and number > 0 else None
 
 
+def _said(value: Any) -> bool:
+    # a 0 is what some writers put for what they did not measure
+    return not is_null(value) and value not in ("", 0)
+
+
+def _unusable(counts: Mapping[str, int]) -> Iterator[str]:
+    for name, count in counts.items():
+        rows = "1 completed row has" if count == 1 else f"{count} completed rows have"
+        yield f"{rows} a {name} that is no number above 0: it counts as absent"
+
+
 def _missing(by_executor: Mapping[str, Mapping[str, tuple[Point, ...]]], named: Mapping[str, bool]) -> Iterator[str]:
     instead = f"{COST}, nor output_token_throughput_tps with an instance_type that has a price in the catalog"
     for metric, columns in {COST: instead, LATENCY: LATENCY}.items():
         if not any(metrics[metric] for metrics in by_executor.values()):
-            yield f"no completed row has {columns}: {METRICS[metric]} cannot be predicted"
+            yield f"no completed row has a usable {columns}: {METRICS[metric]} cannot be predicted"
     absent = [name for name, known in named.items() if not known]
     if by_executor and absent:
-        yield f"no measured row has {', '.join(absent)}: rows are compared as if these had been equal"
+        yield f"no measured row has a usable {', '.join(absent)}: rows are compared as if these had been equal"

@@ -61,7 +61,7 @@ class Trials:
 
     @classmethod
     def from_standing(cls, standing: Standing) -> "Trials":
-        """Return what the evidence tells: each proven vector passed once, at its newest proof; each failed run failed.
+        """Return what the evidence tells: each proven vector passed once, at its first proof; each failed run failed.
 
         Left out: failures whose verdict expired (they were of another image or engine), and what preflight refuted
         (nothing was tried). Evidence without time counts as older than all other.
@@ -69,7 +69,7 @@ class Trials:
         tried: list[tuple[float, Vector, bool, bool]] = []
         for vector, findings in standing.evidence.items():
             if findings.proven:
-                at = findings.proven_at
+                at = findings.first_proven_at
                 tried.append((at.timestamp() if at else float("-inf"), vector, True, False))
             for failure in standing.live_failures(vector):
                 if failure.category != PREFLIGHT:

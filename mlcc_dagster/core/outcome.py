@@ -146,10 +146,13 @@ class Outcome:
     def skip_reason(self, stage: Stage) -> str | None:
         """Say why a stage must not run, or none when it must.
 
-        A failure outside tuning skips the rest; a failing tune skips the adapter steps only; clean always runs.
+        A failure outside tuning skips the rest; a failing tune skips the adapter steps only; clean always runs, unless a
+        request leaves it out to keep what was deployed, and nothing failed.
         """
         if stage is Stage.CLEAN:
-            return None
+            deployed = self.result(Stage.DEPLOY)
+            kept = stage not in self.stages and deployed is not None and deployed.status is StageStatus.PASS
+            return "what was deployed is kept, as asked" if kept and self.first_failure() is None else None
         if stage not in self.stages:
             return "not asked for"
         for result in self.results:

@@ -175,9 +175,18 @@ def _most_gain_per_usd(board: Board) -> list[int]:
     return replace(board, first=gaining).fitting(rest)
 
 
+def _percent(share: float) -> str:
+    """Return a share as whole percent; `<1 %` and `>99 %` where 0 or 100 would not be true."""
+    if 0 < share < 0.01:
+        return "<1 %"
+    return ">99 %" if 0.99 < share < 1 else f"{share:.0%}".replace("%", " %")
+
+
 def _explain_gain(candidate: Candidate, odds: float, new: float) -> str:
     pairs = "no new pair" if new < 0.05 else f"{new:.3g} new pair{'' if f'{new:.3g}' == '1' else 's'}"
-    return f"{odds:.0%} likely to cover {pairs} for {candidate.expected_usd:.4f} USD, {candidate.gap.reason.value}"
+    return (
+        f"{_percent(odds)} likely to cover {pairs} for {candidate.expected_usd:.4f} USD, {candidate.gap.reason.value}"
+    )
 
 
 DEFAULT_STRATEGY = "expected-gain"
@@ -233,6 +242,11 @@ def plan(
     rows = chooser.choose(board)
     fixed = sum(found[row].priority is not None for row in rows)
     worth = appraise(cover, offers, rows, max_proves=max_proves, max_usd=max_usd, fixed=fixed)
+    if chooser.name != DEFAULT_STRATEGY:
+        # A bound found on the way of a better choice is one for every choice, and says more of a bad one.
+        better = STRATEGIES[DEFAULT_STRATEGY].choose(board)
+        other = appraise(cover, offers, better, max_proves=max_proves, max_usd=max_usd, fixed=fixed)
+        worth = replace(worth, upper_bound=min(worth.upper_bound, other.upper_bound))
     waits = canaries([found[row].gap.vector for row in rows], evidence)
     picks = []
     for place, row in enumerate(rows):
@@ -301,7 +315,7 @@ def _left_behind(
     if not others:
         return {}, ALL_GAPS_FILLED
     if len(rows) >= max_proves:
-        taken = f"{max(0, max_proves)} more proves are allowed and all are taken"
+        taken = f"no more than {max(0, max_proves)} may be picked, and others come before it"
         return {found[row].gap.vector: taken for row in sorted(others)}, MAX_PROVES_REACHED
     dear = {
         found[row].gap.vector: f"may cost {found[row].promised_usd:.4f} USD and {left_usd:.4f} USD are left"

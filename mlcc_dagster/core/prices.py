@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import mean
 
 from catalog.model import Costs
 from mlcc_dagster.core.stages import CANONICAL_ORDER, Stage
@@ -19,6 +18,10 @@ _SECONDS_PER_MINUTE = 60
 
 _End = Callable[[tuple[float, float]], float]
 """Which value of a catalog range (low, high) counts."""
+
+
+def _mean(ends: tuple[float, float]) -> float:
+    return (ends[0] + ends[1]) / 2
 
 
 class Billing(StrEnum):
@@ -53,7 +56,7 @@ class Prices:
         Build minutes count in parts, though a build service may round the last one up (less than a build minute per stage).
         A stage of 0 seconds never began and costs nothing, a tuning job included.
         """
-        return self._usd(stage, seconds, mean)
+        return self._usd(stage, seconds, _mean)
 
     def most_usd(self, stage: Stage, seconds: float) -> float:
         """Return the most that so many seconds of a stage can cost, in USD: catalog ranges count with their high end."""
@@ -74,7 +77,7 @@ class Prices:
         Skipped stages are not among them. Without a deploy nothing was rented: what comes after it costs nothing then,
         except on the machine itself.
         """
-        return self._run_usd(stages, mean)
+        return self._run_usd(stages, _mean)
 
     def most_run_usd(self, stages: Iterable[tuple[Stage, float]]) -> float:
         """Return the most that the performed stages of a run can have cost together."""

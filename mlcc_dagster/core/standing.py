@@ -78,11 +78,12 @@ class Expiry:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that result rows say of one vector: the newest proof (none where the row has no time), the executors of all
-    proofs, and the failed attempts, oldest first, one per run."""
+    """All that result rows say of one vector: the newest and the first proof (none where no row has a time), the executors
+    of all proofs, and the failed attempts, oldest first, one per run."""
 
     proven: bool
     proven_at: datetime | None
+    first_proven_at: datetime | None
     executors: frozenset[str]
     failures: tuple[Failure, ...]
 
@@ -157,6 +158,7 @@ class Standing:
                     vector: Findings(
                         proven=vector in proofs,
                         proven_at=max((at for at, _ in proofs.get(vector, ()) if at is not None), default=None),
+                        first_proven_at=min((at for at, _ in proofs.get(vector, ()) if at is not None), default=None),
                         executors=frozenset(executor for _, executor in proofs.get(vector, ())),
                         failures=tuple(sorted(failures.get(vector, {}).values(), key=lambda f: _time(f.at))),
                     )

@@ -10,6 +10,7 @@ share of the pairs that some working configuration contains.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -36,6 +37,7 @@ PARTS = 40
 
 MAX_ATTEMPTS = 3
 _MOST_VECTORS = 200_000
+_MOST_FAULTS = 1_000
 _DRAWS = 200
 _BYTES_PER_PARAMETER = (2.0, 1.0, 0.5, 0.5)
 _GPU_GB = (24, 24, 48, 40, 80, 141)
@@ -65,10 +67,12 @@ class WorldKind:
         problems = []
         if len(self.shape) != len(DIMENSIONS) or min(self.shape) < 1:
             problems.append(f"a shape has {len(DIMENSIONS)} numbers of values of at least 1, not {self.shape}")
-        elif np.prod(self.shape) > _MOST_VECTORS:
-            problems.append(f"a world has at most {_MOST_VECTORS} vectors, not {np.prod(self.shape)}")
-        if self.incompatible < 0 or self.golden < 1:
-            problems.append("incompatible pairs are 0 or more and golden configurations 1 or more")
+        elif math.prod(self.shape) > _MOST_VECTORS:
+            problems.append(f"a world has at most {_MOST_VECTORS} vectors, not {math.prod(self.shape)}")
+        if not 0 <= self.incompatible <= _MOST_FAULTS:
+            problems.append(f"a world has 0 to {_MOST_FAULTS} incompatible pairs of values, not {self.incompatible}")
+        if self.golden < 1:
+            problems.append(f"golden configurations are 1 or more, not {self.golden}")
         if problems:
             raise UsageError("; ".join(problems))
 
@@ -131,7 +135,8 @@ class World:
                 usd = per_gpu[codes[:, 2]] * 2.0 ** codes[:, 4] * hours
                 return cls(kind, vectors, admitted, works, usd, golden)
         raise UsageError(
-            f"no world of kind {kind.name} has {kind.golden} working configurations; ask for fewer golden or fewer faults"
+            f"no world of kind {kind.name} has {kind.golden} working configurations that lie together; ask for fewer golden "
+            f"or fewer faults, or give the dimensions more values"
         )
 
     @cached_property
@@ -191,7 +196,7 @@ def studied_named(names: Sequence[str]) -> list[Studied]:
 @dataclass(frozen=True, eq=False)
 class Walk:
     """What a strategy did in one world: USD spent and pairs covered after each run (both begin with the state before the
-    first), the pairs there are, how many runs proved something, and the odds that each run was given."""
+    first), the pairs there are, and how many runs proved something."""
 
     usd: NDArray[np.float64]
     covered: NDArray[np.int64]
@@ -252,8 +257,8 @@ def walk(world: World, studied: Studied, *, budget_usd: float, chance: np.random
         if works:
             proven += 1
             neighbours = neighbours + _neighbours(world, row)
-            known.weights[places[row]] = 0
-            truth.weights[true_places[row]] = 0
+            known.close(places[row])
+            truth.close(true_places[row])
         usd.append(spent)
         covered.append(truth.share[0])
     return Walk(np.array(usd), np.array(covered), truth.share[1], proven)
@@ -261,27 +266,33 @@ def walk(world: World, studied: Studied, *, budget_usd: float, chance: np.random
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over worlds with its interval of `LEVEL` (Student's t); both ends are the mean where there is one world."""
+    """A mean over worlds with its interval of `LEVEL` (Student's t); no interval where there is one world."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Mean":
-        """Return the mean of values."""
+    def of(cls, values: Sequence[float], *, within: tuple[float, float] = (-math.inf, math.inf)) -> "Mean":
+        """Return the mean of values; the interval of values that lie `within` bounds ends there too."""
         found = np.asarray(values, dtype=np.float64)
         mean = float(found.mean())
-        spread = float(found.std(ddof=1)) if len(found) > 1 else 0.0
-        half = 0.0 if spread == 0 else float(stats.t.ppf((1 + LEVEL) / 2, len(found) - 1)) * spread / len(found) ** 0.5
-        return cls(mean, mean - half, mean + half)
+        if len(found) < 2:
+            return cls(mean, None, None)
+        half = float(stats.t.ppf((1 + LEVEL) / 2, len(found) - 1)) * float(found.std(ddof=1)) / len(found) ** 0.5
+        return cls(mean, max(within[0], mean - half), min(within[1], mean + half))
 
-    def to_json(self) -> dict[str, float]:
+    @property
+    def interval(self) -> str | None:
+        """The interval as text."""
+        return None if self.low is None or self.high is None else f"{self.low:.3f} to {self.high:.3f}"
+
+    def to_json(self) -> dict[str, float | None]:
         """Return mean, low and high."""
         return {"mean": self.mean, "low": self.low, "high": self.high}
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
+        return f"{self.mean:.3f}" if self.interval is None else f"{self.mean:.3f} ({self.interval})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,7 +305,7 @@ class Comparison:
 
     def share(self, strategy: str) -> Mean:
         """Return the share of working pairs that a strategy covered in the end."""
-        return Mean.of([each.share for each in self.walks[strategy]])
+        return Mean.of([each.share for each in self.walks[strategy]], within=(0, 1))
 
     def advantage(self, strategy: str, other: str) -> Mean:
         """Return how much more a strategy covered than another, world by world."""
@@ -305,7 +316,7 @@ class Comparison:
         """Return what was covered after so many USD, from 0 to the budget."""
         points = np.linspace(0, self.budget_usd, PARTS + 1)
         shares = np.stack([each.at(points) for each in self.walks[strategy]], axis=1)
-        return [(float(usd), Mean.of(row.tolist())) for usd, row in zip(points, shares, strict=True)]
+        return [(float(usd), Mean.of(row.tolist(), within=(0, 1))) for usd, row in zip(points, shares, strict=True)]
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as JSON values: per strategy the share covered, runs and proofs per world, pairs per
@@ -318,6 +329,9 @@ class Comparison:
                 {
                     "strategy": name,
                     "covered_share": self.share(name).to_json(),
+                    "more_than": {
+                        other: self.advantage(name, other).to_json() for other in self.walks if other != name
+                    },
                     "lowest_share": min(each.share for each in walks),
                     "runs": Mean.of([each.runs for each in walks]).mean,
                     "proven": Mean.of([each.proven for each in walks]).mean,

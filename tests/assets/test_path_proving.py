@@ -139,6 +139,43 @@ def test_the_bounds_of_an_execution_hold_in_the_ledger_for_two_provers_at_once(p
     assert platform.ledger.totals(tight.name).runs == 1
 
 
+def test_executions_that_begin_in_the_same_second_have_budgets_of_their_own() -> None:
+    now = datetime.now(UTC)
+    names = {Execution.of_moment(now, max_proves=1, max_usd=1.0).name for _ in range(20)}
+    assert len(names) == 20
+
+
+def test_what_another_execution_has_promised_is_not_promised_twice(proven_tier: Graph) -> None:
+    platform = proven_tier.platform
+    one, other = (Execution(f"path_prove@{name}", max_proves=10, max_usd=50.0) for name in ("one", "other"))
+    (theirs,) = promise(platform, one, make_plan(platform, survey(proven_tier), one), at_most=1)
+    planned = make_plan(platform, survey(proven_tier), other)
+    assert theirs.config_id not in [pick.candidate.config_id for pick in planned.picks]
+    assert planned.left_out[theirs.pick.candidate.gap.vector] == "money is promised to a run of it"
+    again = make_plan(platform, survey(proven_tier), one)
+    assert theirs.config_id in [pick.candidate.config_id for pick in again.picks], "its own promise is taken up again"
+
+
+def test_a_run_that_ends_while_a_plan_is_made_is_not_promised_again(proven_tier: Graph) -> None:
+    platform = proven_tier.platform
+    (proof,) = promise(platform, DAY, make_plan(platform, survey(proven_tier), DAY), at_most=1)
+    before = survey(proven_tier)
+    assert start(proven_tier, run_request(DAY, proof)).success
+    planned = make_plan(platform, before, DAY)
+    assert proof.config_id not in [pick.candidate.config_id for pick in planned.picks], (
+        "the survey has no result of it yet"
+    )
+
+
+def test_a_run_whose_claim_is_refused_gives_its_money_back_at_once(proven_tier: Graph) -> None:
+    ledger = proven_tier.platform.ledger
+    key = proven_tier.ids["local-fastapi-forest-1cpu"]
+    assert proven_tier.run(key, round_id="done").success
+    assert ledger.reserve("b", f"b/{key}/9", 1.0, ceiling_usd=1.0, deadline_seconds=900)
+    assert proven_tier.run(key, round_id="done", reservation=f"b/{key}/9").success, "the round has it already"
+    assert (ledger.totals("b").committed_usd, ledger.totals("b").runs) == (0, 0)
+
+
 def waiting_keys(graph: Graph) -> set[str]:
     return {r.run_key for r in graph.platform.ledger.reservations(state="reserved")}
 
@@ -169,7 +206,8 @@ def test_the_schedule_shares_the_days_budget_with_the_sensor(tmp_path: Path) -> 
         ) as context:
             requests = path_prove_schedule(context)
         assert isinstance(requests, list)
-        assert promised < {request.run_key for request in requests}, "what waits is asked for again, under its key"
+        assert promised, "the sensor came first"
+        assert promised <= {request.run_key for request in requests}, "what has not begun is asked for again, under its key"
         assert graph.platform.ledger.totals(DAY.name).runs == len(requests)
         assert {request.partition_key for request in requests} <= set(instance.get_dynamic_partitions("configuration"))
 

@@ -82,7 +82,7 @@ def test_a_request_that_cannot_be_met_is_refused_before_anything_is_made(
         ("COPY (SELECT 1) TO 'stolen.csv'", "COPY is not allowed"),
         ("DROP TABLE mlcc_ci.benchmark_results", "results are read-only"),
         ("SELECT * FROM elsewhere", "there is mlcc_ci.benchmark_results"),
-        ("SELECT * FROM read_csv('/etc/passwd')", "reads mlcc_ci.benchmark_results and nothing else"),
+        ("SELECT * FROM read_csv('/etc/passwd')", "reads the tables of mlcc_ci and nothing else"),
     ],
 )
 def test_a_statement_that_is_no_select_over_the_table_is_refused_before_a_home_is_made(
@@ -107,7 +107,7 @@ def test_an_unknown_column_is_named_with_the_near_ones_and_the_results_stay_as_t
 
 def test_an_unknown_format_names_the_known_ones(mlcc: Call, home: Path):
     answer = mlcc("sql", "SELECT 1", "--format", "xml")
-    assert (answer.code, answer.err) == (2, "mlcc: no format 'xml'; use table, csv or json\n")
+    assert (answer.code, answer.err) == (2, "mlcc: no format 'xml'; use table, csv, json or parquet\n")
     assert not home.exists()
 
 

@@ -89,7 +89,7 @@ def test_the_version_is_that_of_the_installed_distribution(mlcc: Call):
         (["gaps", "--nope"], "no such option: --nope; see `mlcc gaps --help`"),
         (["gaps", "extra"], "got unexpected extra argument(s) (extra); see `mlcc gaps --help`"),
         (["run", "--tier"], "option '--tier' requires an argument; see `mlcc run --help`"),
-        (["sql"], "missing argument 'query'; see `mlcc sql --help`"),
+        (["sql"], "give one of a SELECT, --named NAME and --list; see `mlcc sql ask --help`"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -244,5 +244,6 @@ def test_every_mistake_of_a_targets_file_is_said_at_once_and_no_home_is_made(mlc
         assert said in answer.err
     absent = mlcc("path-prove", "--targets", str(tmp_path / "absent.yaml"))
     assert (absent.code, absent.out) == (2, "")
-    assert "the file is missing" in absent.err
+    assert "there is no file" in absent.err
+    assert absent.err.endswith("name an existing one\n")
     assert not home.exists()

@@ -53,7 +53,14 @@ def test_a_real_run_is_one_json_document_and_everything_it_proved_is_there(mlcc_
     answer = mlcc_process("run", "--config", NAME, "--json")
     assert (answer.code, answer.err) == (0, "")
     document = answer.document
-    assert list(document) == ["round", "interrupted", "configurations"]
+    assert list(document) == [
+        "round",
+        "interrupted",
+        "estimated_usd",
+        "actual_usd",
+        "cost_ceiling_usd",
+        "configurations",
+    ]
     (run,) = document["configurations"]
     assert document["round"].startswith(f"config:{KEY}@")
     assert document["interrupted"] is False

@@ -90,7 +90,7 @@ def test_on_paper_it_says_the_same(mlcc: Call, measured_home: Path):
     assert "no points measured, 3 are needed" in cost
     assert any(re.match(r"instance_family +0\.3 .* no, assumed$", line) for line in lines)
     assert lines[-1].startswith("cheapest experiment: http-flask sklearn/logistic-regression-digits local.1cpu (")
-    assert any(line.startswith("note: no completed row has cost_per_1m_tokens") for line in lines)
+    assert any(line.startswith("note: no completed row has a usable cost_per_1m_tokens") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_a_foreign_table_is_asked_whatever_it_lacks_and_no_home_is_made(mlcc: Ca
     assert [each["distance"] for each in document["substitutions"]] == [1, 2]
     assert document["executor"] is None
     assert [note.split(":")[0] for note in document["notes"]][:2] == [
-        "no completed row has cost_per_1m_tokens, nor output_token_throughput_tps with an instance_type that has a price in "
-        "the catalog",
-        "no completed row has e2e_latency_p99_ms",
+        "no completed row has a usable cost_per_1m_tokens, nor output_token_throughput_tps with an instance_type that has a "
+        "price in the catalog",
+        "no completed row has a usable e2e_latency_p99_ms",
     ]
     assert document["experiment"]["why_not"], "this machine has no GPU instance"
     assert not home.exists()

@@ -16,9 +16,12 @@ from mlcc_dagster.core import expected_gain
 from mlcc_dagster.core.budget import micros_ceiling, micros_promised
 from mlcc_dagster.core.configuration import Vector
 from mlcc_dagster.core.exceptions import UsageError
-from mlcc_dagster.core.expected_gain import GUARANTEE, Appraisal, Offers, affordable, appraise, choose
+from mlcc_dagster.core.expected_gain import Appraisal, Offers, affordable, appraise, choose
 from mlcc_dagster.core.interaction_cover import InteractionCover
 from mlcc_dagster.core.interactions import Interaction
+
+GUARANTEE = (1 - 1 / np.e) / 2
+"""Of greedy choice with the best single one, where only the budget binds and prices are what is promised."""
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,9 @@ def test_a_gain_is_what_the_vector_adds_to_the_covered_share(strength: int) -> N
             assert cover.share == (len(wanted & held), len(wanted))
             expected = [len((combinations([one], strength) & wanted) - held) for one in asked]
             assert cover.gains(cover.places(asked)).tolist() == expected
-            assert cover.gain(each) == expected[asked.index(each)]
-            cover.add((each,))
-            assert cover.gain(each) == 0
+            assert gain(cover, each) == expected[asked.index(each)]
+            cover.close(cover.places((each,)))
+            assert gain(cover, each) == 0
             held |= combinations([each], strength)
         assert cover.share == interaction_coverage(possible, [*proven, *added], strength=strength).share
 
@@ -54,9 +54,9 @@ def test_vectors_added_together_cover_what_they_cover_one_by_one(
     possible: list[Vector], proven: list[Vector], added: list[Vector]
 ) -> None:
     together, singly = InteractionCover(possible, proven), InteractionCover(possible, proven)
-    together.add(added)
+    together.close(together.places(added))
     for each in added:
-        singly.add([each])
+        singly.close(singly.places([each]))
     assert np.array_equal(together.weights, singly.weights)
     assert np.array_equal(together.weights, InteractionCover(possible, [*proven, *added]).weights)
 
@@ -66,7 +66,7 @@ def test_vectors_added_together_cover_what_they_cover_one_by_one(
 def test_a_gain_never_grows_while_others_are_added(
     possible: list[Vector], few: list[Vector], more: list[Vector], asked: Vector
 ) -> None:
-    assert InteractionCover(possible, few).gain(asked) >= InteractionCover(possible, [*few, *more]).gain(asked)
+    assert gain(InteractionCover(possible, few), asked) >= gain(InteractionCover(possible, [*few, *more]), asked)
 
 
 ATTEMPTS = st.lists(st.tuples(VECTORS, st.floats(0, 1)), max_size=6)
@@ -96,6 +96,11 @@ def test_an_attempt_leaves_each_of_its_combinations_open_as_likely_as_it_fails(s
     check()
 
 
+def gain(cover: InteractionCover, vector: Vector) -> float:
+    """What proving a vector would newly cover."""
+    return float(cover.gains(cover.places((vector,)))[0])
+
+
 def test_an_attempt_that_is_sure_covers_and_one_without_odds_changes_nothing() -> None:
     cover = InteractionCover([BASE, alone("x")])
     places = cover.places([BASE, alone("x")])
@@ -107,10 +112,10 @@ def test_an_attempt_that_is_sure_covers_and_one_without_odds_changes_nothing() -
 def test_a_copy_is_changed_alone() -> None:
     cover = InteractionCover([BASE])
     other = cover.copy()
-    other.add([BASE])
-    assert (cover.gain(BASE), other.gain(BASE)) == (15, 0)
+    other.close(other.places([BASE]))
+    assert (gain(cover, BASE), gain(other, BASE)) == (15, 0)
     cover.attempt(cover.places([BASE])[0], 0.5)
-    assert (cover.gain(BASE), other.share) == (7.5, (15, 15))
+    assert (gain(cover, BASE), other.share) == (7.5, (15, 15))
 
 
 @pytest.mark.usefixtures("form")
@@ -118,9 +123,9 @@ def test_combinations_that_no_possible_vector_has_are_worth_nothing() -> None:
     cover = InteractionCover([BASE])
     cover.attempt(cover.places([alone("x")])[0], 1.0)
     one_other = vector(tp_degree="16")
-    assert (cover.gain(alone("x")), cover.gain(one_other), cover.gain(BASE)) == (0, 10, 15)
+    assert (gain(cover, alone("x")), gain(cover, one_other), gain(cover, BASE)) == (0, 10, 15)
     nothing = InteractionCover([])
-    assert (nothing.gain(BASE), nothing.share, nothing.gains(nothing.places([])).tolist()) == (0, (0, 0), [])
+    assert (gain(nothing, BASE), nothing.share, nothing.gains(nothing.places([])).tolist()) == (0, (0, 0), [])
 
 
 @pytest.mark.usefixtures("form")
@@ -146,7 +151,7 @@ def sorted_combinations(each: Vector) -> list[Interaction]:
 def test_coded_vectors_give_what_the_vectors_give(possible: list[Vector], proven: list[Vector]) -> None:
     cover = InteractionCover(CodedVectors.of(possible), CodedVectors.of(proven))
     assert cover.share == InteractionCover(possible, proven).share
-    assert cover.gains(cover.places(CodedVectors.of(possible))).tolist() == [cover.gain(each) for each in possible]
+    assert cover.gains(cover.places(CodedVectors.of(possible))).tolist() == [gain(cover, each) for each in possible]
 
 
 @pytest.mark.parametrize("strength", [0, 4])

@@ -152,14 +152,16 @@ def without(*names: str) -> dict[str, Any]:
     ("rows", "said"),
     [
         pytest.param([row()], [], id="nothing"),
-        pytest.param([without(COST)], ["no completed row has cost_per_1m_tokens, nor output_token"], id="the cost"),
-        pytest.param([without(LATENCY)], ["no completed row has e2e_latency_p99_ms: p99"], id="the latency"),
+        pytest.param(
+            [without(COST)], ["no completed row has a usable cost_per_1m_tokens, nor output_token"], id="the cost"
+        ),
+        pytest.param([without(LATENCY)], ["no completed row has a usable e2e_latency_p99_ms: p99"], id="the latency"),
         pytest.param(
             [without("workload", "input_tokens_mean")],
-            ["no measured row has workload, input_tokens_mean: rows are compared as if"],
+            ["no measured row has a usable workload, input_tokens_mean: rows are compared as if"],
             id="columns of the load",
         ),
-        pytest.param([], ["no completed row has cost", "no completed row has e2e"], id="all of it"),
+        pytest.param([], ["no completed row has a usable cost", "no completed row has a usable e2e"], id="all of it"),
     ],
 )
 def test_what_no_row_has_is_said(rows: list[dict[str, Any]], said: list[str]):

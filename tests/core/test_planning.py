@@ -273,17 +273,17 @@ def test_what_is_left_out_has_its_reason(strategy: str) -> None:
     )
     full = planned(candidates, strategy, max_proves=2, left_out={alone("x"): "it is running"})
     assert full.left_out[alone("x")] == "it is running"
-    assert set(full.left_out.values()) == {"it is running", "2 more proves are allowed and all are taken"}
+    assert set(full.left_out.values()) == {"it is running", "no more than 2 may be picked, and others come before it"}
     over = planned(candidates, strategy, max_proves=-1)
-    assert set(over.left_out.values()) == {"0 more proves are allowed and all are taken"}
+    assert set(over.left_out.values()) == {"no more than 0 may be picked, and others come before it"}
 
 
 @pytest.mark.parametrize(
     ("new", "priority", "why"),
     [
-        pytest.param(alone("x"), None, "58% likely to cover 15 new pairs for 0.5000 USD, untested", id="pairs"),
-        pytest.param(alone("x"), 2, "priority target 2, 58% likely to cover 15 new pairs for 0.5000 USD, untested", id="target"),
-        pytest.param(CORNERS[20], None, "58% likely to cover no new pair for 0.5000 USD, untested", id="none"),
+        pytest.param(alone("x"), None, "58 % likely to cover 15 new pairs for 0.5000 USD, untested", id="pairs"),
+        pytest.param(alone("x"), 2, "priority target 2, 58 % likely to cover 15 new pairs for 0.5000 USD, untested", id="target"),
+        pytest.param(CORNERS[20], None, "58 % likely to cover no new pair for 0.5000 USD, untested", id="none"),
     ],
 )  # fmt: skip
 def test_a_pick_says_its_odds_gain_and_price(new: Vector, priority: int | None, why: str) -> None:
@@ -360,8 +360,12 @@ def test_no_two_that_may_start_share_a_value_that_nobody_has_proven(
         return set(enumerate(each.values())) - known
 
     waits = canaries(vectors, Evidence([], frozenset(proven), Trials.of([]), frozenset(in_flight)))
-    starting = [*set(in_flight), *(each for each, wait in zip(vectors, waits, strict=True) if wait is None)]
-    for one, other in itertools.combinations(starting[len(set(in_flight)) :], 2):
+    assert not any(wait for each, wait in zip(vectors, waits, strict=True) if each in in_flight), (
+        "it is promised already"
+    )
+    new = [each for each, wait in zip(vectors, waits, strict=True) if wait is None and each not in in_flight]
+    starting = [*set(in_flight), *new]
+    for one, other in itertools.combinations(new, 2):
         assert not unproven(one) & unproven(other)
     for each, wait in zip(vectors, waits, strict=True):
         busy = [other for other in starting if unproven(other) & unproven(each) and other is not each]

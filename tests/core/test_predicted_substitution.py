@@ -189,7 +189,7 @@ def test_while_nothing_is_measured_the_order_is_that_of_hamming_and_nothing_is_m
         ),
         pytest.param(
             [row(None, float(n), concurrency=n, quantization=q) for n in (1, 2) for q in ("none", "fp8")],
-            "no completed row has cost_per_1m_tokens",
+            "no completed row has a usable cost_per_1m_tokens",
             id="one metric alone",
         ),
         pytest.param(measured_world(), "nobody has measured instance_family 'p6'", id="a value that nobody has"),

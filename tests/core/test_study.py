@@ -139,9 +139,10 @@ def test_figures_of_a_comparison_are_those_of_its_walks() -> None:
         SMALL, 20, MappingProxyType({"a": [a_walk(1, 3, 6), a_walk(1, 3, 8)], "b": [a_walk(1), a_walk(1, 2)]})
     )
     assert found.share("a").mean == pytest.approx(0.7)
-    # Student's t with one degree of freedom: 12.706 times the standard error 0.1
-    assert found.share("a").high == pytest.approx(0.7 + 12.706 * 0.1, abs=1e-3)
+    assert found.share("a").high == 1, "Student's t with one degree of freedom reaches beyond every share"
     assert found.advantage("a", "b").mean == pytest.approx((0.5 + 0.6) / 2)
+    # 12.706 times the standard error 0.05
+    assert found.advantage("a", "b").high == pytest.approx(0.55 + 12.706 * 0.05, abs=1e-3)
     curve = dict(found.curve("a"))
     assert [curve[usd].mean for usd in (0, 10, 20)] == pytest.approx([0.1, 0.3, 0.7])
     document = found.to_json()["strategies"][0]
@@ -150,7 +151,13 @@ def test_figures_of_a_comparison_are_those_of_its_walks() -> None:
 
 
 def test_one_world_has_no_interval() -> None:
-    assert Mean.of([0.4]) == Mean(0.4, 0.4, 0.4)
+    assert Mean.of([0.4]) == Mean(0.4, None, None)
+    assert str(Mean.of([0.4])) == "0.400"
+
+
+def test_the_interval_of_a_share_is_a_share() -> None:
+    found = Mean.of([0.02, 0.98], within=(0, 1))
+    assert (found.low, found.high) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +168,9 @@ def test_one_world_has_no_interval() -> None:
         (lambda: studied_named([]), "none given"),
         (lambda: kind_with(SMALL, shape=(1, 2, 3)), "a shape has 6 numbers"),
         (lambda: kind_with(SMALL, shape=(100, 100, 100, 1, 1, 1)), "at most 200000 vectors"),
-        (lambda: kind_with(SMALL, golden=0, incompatible=-1), "incompatible pairs are 0 or more"),
+        (lambda: kind_with(SMALL, incompatible=5000), "0 to 1000 incompatible pairs"),
+        (lambda: kind_with(SMALL, shape=(2**16, 2**16, 2**16, 2**16, 1, 1)), "at most 200000 vectors"),
+        (lambda: kind_with(SMALL, golden=0, incompatible=-1), "golden configurations are 1 or more, not 0"),
         (lambda: drawn(kind_with(SMALL, golden=200)), "ask for fewer golden or fewer faults"),
     ],
 )

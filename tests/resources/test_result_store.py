@@ -19,28 +19,12 @@ from mlcc_dagster.core.exceptions import InvalidInput
 from mlcc_dagster.core.records import COLUMN_NAMES
 from resources.result_store import DamagedResults, ResultStore, arrow_schema
 
+# test folders are no packages: what these tests share is imported by its own name
+sys.path.insert(0, str(Path(__file__).parent))
+
+from result_rows import row
+
 ROOT = Path(__file__).parents[2]
-
-
-def row(run_id: str = "c1-g1", **values):
-    made = dict.fromkeys(COLUMN_NAMES) | {
-        "model_name": "Qwen/Qwen3-4B",
-        "model_family": "qwen3",
-        "instance_type": "ml.g5.xlarge",
-        "instance_family": "g5",
-        "deployment_config": "transformers-vllm",
-        "deployment_target": "realtime-inference",
-        "tensor_parallel_degree": 1,
-        "run_type": "ci",
-        "run_timestamp": "2026-06-09T14:30:22.000000Z",
-        "run_id": run_id,
-        "config_id": run_id.split("-")[0],
-        "status": "completed",
-        "workload": "sample",
-        "concurrency": 1,
-        "schema_version": 1,
-    }
-    return made | values
 
 
 @pytest.fixture

@@ -1,0 +1,5 @@
+WITH gaps AS (
+    SELECT * FROM {{ source('mlcc_ci', 'gap_list') }}
+)
+
+SELECT * FROM gaps
