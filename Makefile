@@ -6,6 +6,9 @@ STAMP := $(VENV)/.ready
 UV_VERSION := 0.13.9
 WORKERS ?= 2
 
+# Test workers share the cores: a numerical library with threads of its own in each would make small sums slow.
+test test-slow test-slow-again: export OPENBLAS_NUM_THREADS := 1
+
 .PHONY: help setup run test test-slow test-slow-again lint bench ui lock clean
 
 help: ## Show the targets.

@@ -1,11 +1,10 @@
 """What a night of scanned runs costs beyond what they play: many configurations, one after the other, in virtual time.
 
-The whole way of a scan: look at the table, run the oldest due configuration as a Dagster run with the executor `replay`, look again.
+The whole way of a scan: look at the table, run the oldest due configuration as a Dagster run with executor `replay`, look again.
 `MLCC_NIGHT` says how many (default 100; 1,000 take about 25 minutes on two cores). Memory is the resident set of this process,
 the mean over the first and over the last tenth of the runs.
 """
 
-import itertools
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,6 @@ from mlcc_dagster.cli.dagster_runs import DagsterRuns
 from mlcc_dagster.cli.instance import open_instance
 from mlcc_dagster.cli.scans import target_of
 from mlcc_dagster.core.configuration import Configuration
-from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.outcome import BenchmarkPlan
 from mlcc_dagster.core.resolution import configuration_of
 from resources.lifecycle import seconds_of
@@ -60,7 +58,9 @@ def measure() -> Iterator[Comparison]:
         assert finished == CONFIGURATIONS, f"{finished} of {CONFIGURATIONS} have a result"
         first, last = mean(resident[:tenth]), mean(resident[-tenth:])
         night = f"{CONFIGURATIONS} played runs ({sum(virtual) / 3600:.0f} virtual hours)"
-        yield Comparison(f"{night}, each with its scan / one-op run", tuple(zip(parts(taken, tenth), floors, strict=True)))
+        yield Comparison(
+            f"{night}, each with its scan / one-op run", tuple(zip(parts(taken, tenth), floors, strict=True))
+        )
         yield Comparison(
             f"a run of the last tenth / of the first; resident {first:.0f} MiB first, {last:.0f} MiB last",
             tuple(zip(taken[-tenth:], taken[:tenth], strict=True)),
@@ -77,15 +77,13 @@ def register(platform: Platform, count: int) -> None:
     """Register so many configurations: the catalog's entries with context lengths of their own."""
     plan = BenchmarkPlan(enabled=True, workload="multi_turn_chat", concurrency_levels=(1, 4, 8))
     entries = [entry for entry in platform.catalog.entries if entry.tier != "local"]
-    seen: set[str] = set()
-    for length, entry in itertools.product(itertools.count(1024), entries):
+    for number in range(count):
+        entry = entries[number % len(entries)]
+        length = 1024 + number // len(entries)
         known = configuration_of(entry, platform.catalog)
-        configuration = Configuration.from_json(known.to_json() | {"max_model_len": length})
-        if platform.executor.can_run(configuration) is None and config_id(configuration) not in seen:
-            seen.add(config_id(configuration))
-            platform.ci.register(configuration, benchmark=plan, tier=entry.tier)
-        if len(seen) == count:
-            return
+        platform.ci.register(
+            Configuration.from_json(known.to_json() | {"max_model_len": length}), benchmark=plan, tier=entry.tier
+        )
 
 
 def scan_once(platform: Platform, runs: DagsterRuns) -> None:

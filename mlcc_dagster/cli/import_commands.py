@@ -152,7 +152,7 @@ def export_results(
     run_type: Annotated[str | None, typer.Option(help="Only rows of this run type.")] = None,
     family: Annotated[str | None, typer.Option(help="Only rows of this model family.")] = None,
 ) -> None:
-    """Write the results of this home out, every column, oldest first.
+    """Write the results of this home out, oldest first.
 
     A file is put in its place in one step; `mlcc import` takes CSV, JSON and Parquet in again as the same rows.
     """

@@ -63,7 +63,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def overview(context: typer.Context) -> None:
-    """Run the configurations of a document (prove.json) through its stages, and promote those that pass.
+    """Run the configurations of a prove.json.
 
     `mlcc prove FILE` is short for `mlcc prove run FILE`; options may stand anywhere.
     """

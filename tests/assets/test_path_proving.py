@@ -207,7 +207,9 @@ def test_the_schedule_shares_the_days_budget_with_the_sensor(tmp_path: Path) -> 
             requests = path_prove_schedule(context)
         assert isinstance(requests, list)
         assert promised, "the sensor came first"
-        assert promised <= {request.run_key for request in requests}, "what has not begun is asked for again, under its key"
+        assert promised <= {request.run_key for request in requests}, (
+            "what has not begun is asked for again, under its key"
+        )
         assert graph.platform.ledger.totals(DAY.name).runs == len(requests)
         assert {request.partition_key for request in requests} <= set(instance.get_dynamic_partitions("configuration"))
 
