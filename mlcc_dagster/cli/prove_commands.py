@@ -53,7 +53,7 @@ def add_to(app: typer.Typer) -> None:
     group.command(
         RUN,
         epilog=examples(
-            "mlcc prove prove.json --dry-run", "mlcc prove prove.json --instance-type ml.g5.2xlarge --json"
+            "mlcc prove run prove.json --dry-run", "mlcc prove run prove.json --instance-type ml.g5.2xlarge --json"
         ),
     )(run)
     group.command("report", epilog=examples("mlcc prove report", "mlcc prove report prove.json --json"))(report)

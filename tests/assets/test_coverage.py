@@ -29,7 +29,9 @@ def metadata_of(graph: Graph, run: dg.ExecuteInProcessResult, asset: str) -> dic
 
 
 def checks_of(run: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
-    return {evaluation.check_name: evaluation for evaluation in run.get_asset_check_evaluations()}
+    """What the checks said by name; those of the SQL models have tests of their own."""
+    found = run.get_asset_check_evaluations()
+    return {each.check_name: each for each in found if each.asset_key.path[0] != "mlcc_ci"}
 
 
 def one_result(graph: Graph) -> Path:
@@ -213,7 +215,7 @@ def test_damage_that_does_not_go_away_is_raised(graph: Graph) -> None:
 
     with pytest.raises(DamagedResults):
         graph.platform.store.snapshot().read(read)
-    assert len(looks) == 2
+    assert len(looks) == 3, "a file may have moved meanwhile, and its new place may be damaged"
 
 
 def test_interactions_are_measured_over_all_families_and_missing_ones_named(graph: Graph) -> None:

@@ -70,7 +70,7 @@ class Case:
     def fits(self, rows: Sequence[int]) -> bool:
         """Whether the ledger would promise all of these."""
         promised = sum(micros_promised(self.rows[row][3]) for row in rows)
-        return len(rows) <= self.max_proves and promised <= micros_ceiling(self.max_usd)
+        return len(rows) <= self.max_proves and promised <= micros_ceiling(round(self.max_usd, 9))
 
     def optimum(self, given: Sequence[int] = ()) -> float:
         """The most that any affordable set with the given rows is worth."""
