@@ -14,7 +14,7 @@ from resources import processes
 from resources.ci_table import Attempt
 from resources.home import Home
 from resources.ledger import Ledger
-from resources.result_store import ResultStore
+from resources.result_store import INCOMING, ResultStore
 from resources.sqlite_ci_table import SqliteCiTable
 
 pytestmark = pytest.mark.slow
@@ -87,7 +87,8 @@ class Books:
         assert [record.config_id for record in self.ci.records() if record.lease_owner is not None] == []
         assert list(self.home.workspaces.iterdir()) == []
         assert list((self.home.registry / ".incoming").glob("*")) == []
-        assert list(self.home.results.rglob(".*")) == [], "no half-written result"
+        half_written = list((self.home.results / INCOMING).glob("*"))
+        assert half_written == [], "no half-written result"
         assert [tag for tag, process in processes.tagged_all() if processes.lease_home(process) == self.home.root] == []
         for resource in self.ledger.history(limit=20):
             assert not listens(resource.details.get("port")), resource
