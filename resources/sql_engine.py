@@ -178,6 +178,8 @@ class SqlEngine:
             # DuckDB's own reader is three to five times faster than an Arrow dataset, which reads what it cannot: files
             # without the later columns. Afterwards only these very files can be opened at all.
             sources = []
+            # Footers are read when the view is made, bound and run; once is enough, files do not change.
+            connection.execute("SET parquet_metadata_cache = true")
             if files:
                 try:
                     connection.read_parquet(files, hive_partitioning=False).create_view("complete_results")

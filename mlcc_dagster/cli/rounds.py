@@ -125,10 +125,8 @@ class Report:
         attempt = self.attempts.get(target.config_id)
         if target.refusal:
             return "left out", True
-        if target.config_id in self.unpaid:
-            return "left out, no money", False
         if attempt is None or attempt.state != "finished":
-            return "not finished", False
+            return ("left out, no money" if target.config_id in self.unpaid else "not finished"), False
         if attempt.status == "completed" and attempt.run_status == "pass":
             if target.expected_failure:
                 return f"proven, although its entry expects {target.expected_failure}", False
@@ -144,12 +142,14 @@ class Report:
     def reason(self, target: Target) -> str | None:
         """Return the sentence behind a verdict: why it is left out, failed, or was not finished; none where proven."""
         attempt = self.attempts.get(target.config_id)
+        if attempt is not None and attempt.state == "finished":
+            return target.refusal or attempt.reason
         return target.refusal or self.unpaid.get(target.config_id) or (attempt.reason if attempt else None)
 
     @property
     def actual_usd(self) -> float:
-        """What the runs of the round cost."""
-        return sum(attempt.cost_usd or 0.0 for attempt in self.attempts.values())
+        """What the runs of the round cost, those included that were cut off and made again."""
+        return sum(attempt.cost_usd or 0.0 for attempt in self.platform.ci.attempts(round=self.round.id))
 
     @property
     def exit_code(self) -> int:

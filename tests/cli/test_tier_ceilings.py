@@ -15,16 +15,20 @@ from scripted_runs import Scripted, platform_with
 
 from catalog.loader import load_catalog
 from catalog.model import Catalog
+from mlcc_dagster.cli import rounds
 from mlcc_dagster.cli.dagster_runs import DagsterRuns
 from mlcc_dagster.cli.tier_money import TierMoney, money_of
 from mlcc_dagster.core.identity import config_id
+from mlcc_dagster.core.outcome import BenchmarkPlan, Claim
 from mlcc_dagster.core.resolution import configuration_of
 from mlcc_dagster.core.stages import Stage
-from resources import home_catalog, platform
+from resources import home_catalog, platform, processes
+from resources.ci_table import Commit
 from resources.executor import StageRequest
 from resources.home import Home
 from resources.ledger import Ledger
 from resources.platform import Platform
+from resources.rounds import Round
 from resources.tier_runs import Purse, ceiling_of, plan_round
 
 NAMES = ("local-fastapi-forest-1cpu", "local-flask-forest-1cpu")
@@ -212,3 +216,29 @@ def test_played_runs_have_no_ceiling_since_they_spend_nothing(opened: Platform, 
     round_id = opened.rounds.join("local", keys_of(opened), open_seconds=60).id
     _, step = plan_round(opened, "local", round_id, asked={}, at_most=9)
     assert [start.usd for start in step.start] == [None, None]
+
+
+def test_what_another_process_finished_meanwhile_is_not_called_left_out(opened: Platform) -> None:
+    key = keys_of(opened)[0]
+    target = rounds.Target(key, NAMES[0], configuration_of(opened.catalog.entries[0], opened.catalog))
+    report = rounds.Report(opened, Round("local@r", "", False), [target], unpaid={key: "too dear"})
+    assert report.verdict(target) == ("left out, no money", False)
+    assert report.reason(target) == "too dear"
+    claim = opened.ci.claim(
+        key,
+        configuration=target.configuration,
+        round="local@r",
+        owner=processes.this_process("another"),
+        lease_seconds=90,
+        run_type="ci",
+        benchmark=BenchmarkPlan(enabled=False, workload="none", concurrency_levels=()),
+    )
+    assert isinstance(claim, Claim)
+    done = Commit((), "completed", "pass", "pass", 1.0, cost_usd=0.01)
+    opened.ci.intend(claim, done)
+    opened.ci.finish(claim.run_id)
+    (attempt,) = opened.ci.attempts(key)
+    report.attempts[key] = attempt
+    assert report.verdict(target) == ("proven", True)
+    assert report.reason(target) is None
+    assert report.actual_usd == 0.01

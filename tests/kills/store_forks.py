@@ -123,7 +123,7 @@ def arm(call: int, side: str) -> None:
 
 
 def publish(books: Books, *, run: str, model: str) -> None:
-    from result_rows import row
+    from result_rows import row  # type: ignore[import-not-found]
 
     from resources.result_store import ResultStore
 
@@ -232,7 +232,7 @@ def main() -> None:
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "resources")]
     import duckdb  # noqa: F401
     import pyarrow as pa
-    import result_rows  # noqa: F401
+    import result_rows  # type: ignore[import-not-found]  # noqa: F401
 
     import resources.compaction  # noqa: F401
 

@@ -439,6 +439,12 @@ class Store(RuleBasedStateMachine):
     def compact(self) -> None:
         compact(self.store, now=self.now)
 
+    @rule()
+    def compact_to_the_end(self) -> None:
+        for _ in range(2):
+            compact(self.store, now=self.now)
+            self.now += GRACE_SECONDS
+
     @rule(point=st.sampled_from(POINTS), after=st.booleans(), call=st.integers(1, 3))
     def compact_and_die(self, point: str, after: bool, call: int) -> None:
         module, _, name = point.partition(":")
