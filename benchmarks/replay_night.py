@@ -1,7 +1,7 @@
 """What a night of scanned runs costs beyond what they play: many configurations, one after the other, in virtual time.
 
 The whole way of a scan: look at the table, run the oldest due configuration as a Dagster run with executor `replay`, look again.
-`MLCC_NIGHT` says how many (default 100, some minutes; 1,000 take about half an hour on two cores). Memory is the resident set of
+`MLCC_NIGHT` says how many (default 100, some minutes; 1,000 take about 16 minutes on two cores). Memory is the resident set of
 this process, the mean over the first and over the last hundred of the runs (of fewer than 300, over a third).
 """
 
