@@ -61,7 +61,7 @@ ui: setup ## Open the Dagster UI on this home.
 	@$(BIN)/mlcc ui
 
 lock: setup ## Write requirements.lock anew from pyproject.toml.
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml --group dev -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml --extra gate --group dev -o requirements.lock
 
 clean: ## Remove the environment (results in .mlcc stay).
 	rm -rf $(VENV)
