@@ -37,33 +37,40 @@ def list_entries(
 ) -> None:
     """List catalog entries, and whether they run here.
 
-    Each with its tier, config_id and configuration; where the executor cannot run it, the reason.
+    Each with its tier, config_id and configuration; how many of its last 20 runs passed its gate, with the 95 % interval;
+    where the executor cannot run it, the reason.
     """
     from mlcc_dagster.cli import console
-    from mlcc_dagster.cli.opening import executor_name
+    from mlcc_dagster.cli.opening import executor_name, home_of
     from mlcc_dagster.cli.targets import tier_entries
     from mlcc_dagster.core.identity import config_id
     from mlcc_dagster.core.resolution import configuration_of
+    from resources.ci_lines import confidences
     from resources.home import Home
     from resources.home_catalog import catalog_of
     from resources.platform import open_executor
+    from resources.sqlite_ci_table import SqliteCiTable
 
     home = Home.current()
     catalog = catalog_of(home)
     entries = catalog.entries if tier is None else tier_entries(catalog, tier)
     performer = open_executor(executor_name(executor, home), home)
+    asked = home_of(executor)
+    known = confidences(SqliteCiTable(asked.database)) if asked.exists() else {}
     rows = []
     for entry in entries:
         configuration = configuration_of(entry, catalog)
         refusal = performer.can_run(configuration)
+        key = config_id(configuration)
         rows.append(
             {
                 "id": entry.id,
                 "tier": entry.tier,
-                "config_id": config_id(configuration),
+                "config_id": key,
                 "configuration": str(configuration),
                 "tp_degree": configuration.tp_degree,
                 "expected_failure": entry.expected_failure,
+                "confidence": known[key].to_json() if key in known else None,
                 "runs_here": refusal is None,
                 "reason": refusal,
             }
@@ -74,8 +81,11 @@ def list_entries(
     here = sum(row["runs_here"] for row in rows)
     console.print_table(
         f"{console.counted(len(rows), 'catalog entry', 'catalog entries')}, {here} of them run with executor {performer.name}",
-        ["id", "tier", "config_id", "configuration", "runs here"],
-        ([r["id"], r["tier"], r["config_id"], r["configuration"], r["reason"] or "yes"] for r in rows),
+        ["id", "tier", "config_id", "configuration", "last 20 runs", "runs here"],
+        (
+            [r["id"], r["tier"], r["config_id"], r["configuration"], known.get(r["config_id"]), r["reason"] or "yes"]
+            for r in rows
+        ),
     )
 
 

@@ -9,6 +9,7 @@ import csv
 import itertools
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -28,6 +29,24 @@ def err() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def undiverted_err() -> Iterator["Console"]:
+    """Give a console on what standard error is now, whatever happens to its descriptor in the block.
+
+    While its ops run, Dagster turns the descriptors of standard output and error into files that a `tail` copies back, and ends
+    that `tail` with them: what a run says last would be seen late, or never.
+    """
+    from rich.console import Console
+
+    try:
+        copy = os.dup(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):  # a stream of a test, or a closed one: nothing can be diverted
+        yield err()
+        return
+    with os.fdopen(copy, "w", encoding="utf-8", errors="backslashreplace") as stream:
+        yield Console(file=stream, highlight=False, soft_wrap=True)
 
 
 def say(text: str = "") -> None:

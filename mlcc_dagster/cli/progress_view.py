@@ -1,6 +1,7 @@
 """The progress of a round on standard error: a bar on a terminal, plain lines elsewhere."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,13 +37,16 @@ class ProgressView:
         self._notes: set[str] = set()
         self._bar = None
         self._task = None
+        self._open = ExitStack()
+        self._console = console.err()
 
     def __enter__(self) -> "ProgressView":
-        if self._shown and console.err().is_terminal:
+        self._console = self._open.enter_context(console.undiverted_err())
+        if self._shown and self._console.is_terminal:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._bar = Progress(*columns, console=console.err(), transient=True)
+            self._bar = Progress(*columns, console=self._console, transient=True)
             self._task = self._bar.add_task("starting", total=len(self._targets))
             self._bar.start()
         return self
@@ -52,6 +56,8 @@ class ProgressView:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        self._console = console.err()
+        self._open.close()
 
     def expect(self, target: Named) -> None:
         """Add a target that was not known at the start: its lines then carry its name."""
@@ -65,7 +71,7 @@ class ProgressView:
         if not self._shown or (once and text in self._notes):
             return
         self._notes.add(text)
-        console.err().print(text, markup=False)
+        self._console.print(text, markup=False)
 
     def listener(self, event: Event) -> None:
         """Take one event of a run."""

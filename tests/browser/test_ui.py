@@ -137,7 +137,7 @@ def ended(ui: DagsterUi, attempt: Attempt) -> Attempt:
 
 def test_a_first_visit_finds_every_configuration_and_what_the_assets_are(ui: DagsterUi, page: Page) -> None:
     page.goto("/")
-    page.locator('a[href="/asset-groups"]').click()
+    page.get_by_role("link", name="Lineage").click()
     for group in sorted(set(GROUPS.values())):
         expect(page.get_by_text(group, exact=True).first).to_be_visible()
     expect(page.get_by_role("dialog")).to_have_count(0)
