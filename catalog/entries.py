@@ -12,6 +12,7 @@ from catalog.model import (
     FAILURE_CATEGORIES,
     FULL_PRECISION,
     LIFECYCLE_STEPS,
+    MOST_CONCURRENCY,
     TARGET_SYNONYMS,
     DeploymentTarget,
     Entry,
@@ -161,7 +162,7 @@ class EntryReader:
             return EntryBenchmark(False, "", ())
         enabled = inner.flag("enabled")
         workload = inner.text("workload", among=self.known["workloads"])
-        levels = inner.whole_numbers("concurrency_levels", required=False)
+        levels = inner.whole_numbers("concurrency_levels", required=False, at_most=MOST_CONCURRENCY)
         inner.close()
         declared = self.workloads.get(workload or "")
         return EntryBenchmark(enabled, workload, levels or (declared.concurrency_levels if declared else ()))

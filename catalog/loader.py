@@ -18,6 +18,7 @@ from catalog.model import (
     CONSTRAINT_CHECKS,
     LIFECYCLE_STEPS,
     MODEL_KINDS,
+    MOST_CONCURRENCY,
     Accelerator,
     Architecture,
     Catalog,
@@ -387,7 +388,7 @@ class _Reader:
             output_tokens_mean=f.number("output_tokens_mean", nullable=not tokens, whole=True, at_least=1),
             streaming=f.flag("streaming"),
             dataset=f.text("dataset"),
-            concurrency_levels=f.whole_numbers("concurrency_levels"),
+            concurrency_levels=f.whole_numbers("concurrency_levels", at_most=MOST_CONCURRENCY),
             requests=f.number("requests", whole=True, at_least=1),
             local=self._local_scale(f.inner("local", required=False)),
         )

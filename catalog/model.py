@@ -72,6 +72,9 @@ CONSTRAINT_CHECKS: Mapping[str, frozenset[str]] = MappingProxyType(
 DEFAULT_CONCURRENCY_LEVELS = (1, 4, 8)
 """What is measured where nothing says at which concurrency levels. Source: the rules of continuous validation."""
 
+MOST_CONCURRENCY = 1024
+"""No workload is measured with more requests at a time: each is a connection of one load generator."""
+
 _DEFAULT_WORKLOADS: Mapping[tuple[str, bool], str] = MappingProxyType(
     {
         ("language-model", False): "multi_turn_chat",

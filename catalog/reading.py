@@ -147,6 +147,7 @@ class Fields:
         whole: bool = False,
         at_least: float | None = None,
         above: float | None = None,
+        at_most: float | None = None,
     ) -> Any:
         """Return a number (an int where `whole`) within its bounds; None where it may be absent or null and is."""
         value = self.raw(key, required=required)
@@ -163,6 +164,9 @@ class Fields:
             return None
         if above is not None and value <= above:
             self.wrong(key, f"must be above {above:g}, not {value:g}")
+            return None
+        if at_most is not None and value > at_most:
+            self.wrong(key, f"must be at most {at_most:g}, not {_shown(value)}")
             return None
         return value
 
@@ -184,11 +188,11 @@ class Fields:
             if self._member(key, value, among)
         )
 
-    def whole_numbers(self, key: str, *, required: bool = True) -> tuple[int, ...]:
-        """Return a list of distinct whole numbers above 0, empty where it may be absent and is."""
+    def whole_numbers(self, key: str, *, required: bool = True, at_most: int) -> tuple[int, ...]:
+        """Return a list of distinct whole numbers from 1 to `at_most`, empty where it may be absent and is."""
         values = self._members(key, required=required, kind=int, noun="whole number")
-        if any(value <= 0 for value in values):
-            self.wrong(key, f"must hold numbers above 0 only, not {list(values)}")
+        if any(not 0 < value <= at_most for value in values):
+            self.wrong(key, f"must hold numbers from 1 to {at_most} only, not {_shown(list(values))}")
         return values
 
     def pair(self, key: str) -> tuple[float, float]:
@@ -225,7 +229,7 @@ class Fields:
         """Report every key that was not asked for, with the nearest known one."""
         for key in self._own:
             if key not in self._asked:
-                self._problems.append(f"{self.at(key)}: unknown field; {nearest(key, self._asked)}")
+                self._problems.append(f"{self.at(key)}: unknown field; {nearest(key, dict.fromkeys(self._asked))}")
 
     def _members(self, key: str, *, required: bool, kind: type, noun: str) -> tuple[Any, ...]:
         value = self.raw(key, required=required)

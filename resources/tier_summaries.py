@@ -150,8 +150,17 @@ def check_folder(folder: Path) -> None:
         place = place.parent
     if not place.is_dir():
         raise UsageError(f"--save-local {folder}: {place} is a file; name a folder")
-    if not os.access(place, os.W_OK | os.X_OK):
+    if not os.access(place, os.W_OK | os.X_OK) or not _takes_files(place):
         raise UsageError(f"--save-local {folder}: {place} cannot be written to; name another folder")
+
+
+def _takes_files(place: Path) -> bool:
+    """Whether a file can be made in a folder: rights alone do not say it, for a superuser or a special file system."""
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return True
+    except OSError:
+        return False
 
 
 def _members(platform: Platform, round_id: str, scope: str) -> tuple[str, ...]:

@@ -170,7 +170,9 @@ def cell_text(value: Any) -> str:
         return ABSENT
     if isinstance(value, bool):
         return str(value).lower()
-    return " ".join(str(value).splitlines())
+    text = " ".join(str(value).splitlines())
+    # what came from elsewhere must not command a terminal
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from mlcc_dagster.cli import console
 from mlcc_dagster.cli.instance import open_instance
 from mlcc_dagster.cli.progress_view import ProgressView
-from mlcc_dagster.cli.rounds import Report, Target
+from mlcc_dagster.cli.rounds import Forecast, Report, Target, estimate
 from mlcc_dagster.core.records import utc_text
 from mlcc_dagster.core.scanning import Due, LeftOut, Omission, Scan
 from resources.ci_lines import entries_by_config
@@ -28,7 +28,8 @@ EVERYTHING = 2**31
 
 @dataclass
 class ScanReport:
-    """What a scan found due, in its order, what of it was started here and how that ended, and what was left out."""
+    """What a scan found due, in its order, what of it was started here and how that ended, and what was left out; what it is
+    expected to take where nothing is started."""
 
     platform: Platform
     at: datetime
@@ -38,6 +39,7 @@ class ScanReport:
     started: list[Due] = field(default_factory=list)
     interrupted: bool = False
     dry_run: bool = False
+    forecast: Forecast | None = None
 
     @property
     def exit_code(self) -> int:
@@ -66,6 +68,8 @@ class ScanReport:
             "dry_run": self.dry_run,
             "max_concurrency": self.max_concurrency,
             "interrupted": self.interrupted,
+            "estimated_seconds": None if self.forecast is None else sum(self.forecast.seconds.values()),
+            "estimated_usd": None if self.forecast is None else sum(self.forecast.usd.values()),
             "due": [{"name": names.get(due.config_id, due.config_id)} | due.to_json() for due in self.due],
             "started": [runs[due.config_id] | {"round": due.round} for due in self.started],
             "left_out": [
@@ -107,7 +111,9 @@ class ScanReport:
         if self.interrupted:
             below.append("interrupted: the next scan takes up what is left")
         if not listed and not below:
-            below = ["no configuration is registered; `mlcc run` registers what it runs"]
+            below = ["no configuration is registered in this home; what `mlcc run` runs with this executor is"]
+        if self.forecast is not None and self.due:
+            below.append(self.forecast.sentence)
         console.print_table(title, columns, rows, right=["seconds"], below=below)
 
 
@@ -123,7 +129,8 @@ def dry_scan(platform: Platform, *, max_concurrency: int) -> ScanReport:
     """Look once and start nothing."""
     now = datetime.now(UTC)
     found = look(platform, now=now, max_concurrency=EVERYTHING)
-    return ScanReport(platform, now, max_concurrency, found.start, found.left_out, dry_run=True)
+    forecast = estimate(platform, [target_of(platform, due) for due in found.start], None)
+    return ScanReport(platform, now, max_concurrency, found.start, found.left_out, dry_run=True, forecast=forecast)
 
 
 def run_scan(platform: Platform, *, max_concurrency: int, verbose: bool = False, show: bool = True) -> ScanReport:

@@ -49,9 +49,4 @@ def trigger(
         console.print_json(report.to_json())
     else:
         report.show()
-        if dry_run and report.due:
-            from mlcc_dagster.cli.rounds import estimate
-            from mlcc_dagster.cli.scans import target_of
-
-            console.say(estimate(platform, [target_of(platform, due) for due in report.due], None).sentence)
     raise typer.Exit(report.exit_code)

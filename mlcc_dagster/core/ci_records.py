@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from catalog.model import DEFAULT_CONCURRENCY_LEVELS, Catalog, nearest
+from catalog.model import DEFAULT_CONCURRENCY_LEVELS, MOST_CONCURRENCY, Catalog, nearest
 from catalog.reading import Fields
 from mlcc_dagster.core.configuration import Configuration
-from mlcc_dagster.core.dynamodb_json import read_items
+from mlcc_dagster.core.dynamodb_json import read_items, whole_or_float
 from mlcc_dagster.core.exceptions import InvalidInput, UsageError
 from mlcc_dagster.core.identity import config_id
 from mlcc_dagster.core.old_configurations import former_ids, old_configuration
@@ -214,10 +214,8 @@ class _Reader:
     def _configuration(self, f: Fields, given: Mapping[str, Any], stored: str | None) -> Configuration | None:
         document = f.raw("configJson", required=False)
         if isinstance(document, str):
-            try:
-                document = json.loads(document)
-            except ValueError as error:
-                f.wrong("configJson", f"is no JSON ({getattr(error, 'msg', error)}); correct the text")
+            document = _inner_json(f, "configJson", document)
+            if document is None:
                 return None
         if document is None:
             found = self._entry_of(given.get("e2eCatalogId"), stored)
@@ -280,17 +278,20 @@ class _Reader:
         return None if moment is None else utc_text(moment)
 
     def _duration(self, f: Fields) -> float | None:
-        seconds = f.number("lastTestDuration", required=False, at_least=0)
+        seconds = f.number("lastTestDuration", required=False, at_least=0, at_most=_MOST_SECONDS)
         if seconds is not None:
             return float(seconds)
         # The tier runner of existing installations writes milliseconds under this name.
-        milliseconds = f.number("duration", required=False, at_least=0)
+        milliseconds = f.number("duration", required=False, at_least=0, at_most=_MOST_SECONDS * 1000)
         return None if milliseconds is None else milliseconds / 1000
 
     def _benchmark(self, f: Fields, configuration: Configuration | None) -> BenchmarkPlan | None:
         enabled = f.flag("benchmarkEnabled", default=False)
         workload = f.text("benchmarkWorkload", required=False)
-        levels = f.whole_numbers("benchmarkConcurrencyLevels", required=False) or DEFAULT_CONCURRENCY_LEVELS
+        levels = (
+            f.whole_numbers("benchmarkConcurrencyLevels", required=False, at_most=MOST_CONCURRENCY)
+            or DEFAULT_CONCURRENCY_LEVELS
+        )
         if configuration is None:
             return None
         if workload is None:
@@ -300,17 +301,32 @@ class _Reader:
         return BenchmarkPlan(enabled, workload, levels)
 
 
+_MOST_SECONDS = 366 * 24 * 3600.0
+"""No test took longer than a year; a number above is of another unit."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _inner_json(f: Fields, key: str, text: str) -> Any:
+    """Return what a text holds as JSON, none where it has a mistake, which is then noted."""
+    try:
+        document = json.loads(text, parse_int=whole_or_float)
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        f.wrong(key, "holds half a character; write it whole")
+    except RecursionError:
+        f.wrong(key, "is nested too deeply; no value of a record is")
+    except ValueError as error:
+        f.wrong(key, f"is no JSON ({getattr(error, 'msg', error)}); correct the text")
+    else:
+        return document
+    return None
 
 
 def _stage_results(f: Fields) -> Mapping[str, Any]:
     results = f.raw("stageResults", required=False)
     if isinstance(results, str):
-        try:
-            results = json.loads(results)
-        except ValueError as error:
-            f.wrong("stageResults", f"is no JSON ({getattr(error, 'msg', error)}); correct the text")
-            return MappingProxyType({})
+        results = _inner_json(f, "stageResults", results)
     if results is None:
         return MappingProxyType({})
     if not isinstance(results, dict) or not all(isinstance(each, dict) for each in results.values()):

@@ -10,14 +10,14 @@ records that were never run are told apart in a note. Percentages never round in
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from mlcc_dagster.core.flakiness import Confidence, Course, Result, Stability, judge
+from mlcc_dagster.core.flakiness import Confidence, Course, Result, Stability, confidence_of, judge
 
 PASSING, RUNNING, UNTESTED = "pass", "running", "untested"
 REGRESSION_MARK = "⚠️ REGRESSION"
@@ -70,7 +70,9 @@ class CiLine:
             if not found and before not in (None, UNTESTED, RUNNING):
                 found.append(Result(before == PASSING))
             found.append(Result(status == PASSING))
-        return judge(found, passed_before=before == PASSING)
+        judged = judge(found, passed_before=before == PASSING)
+        # a status that came from elsewhere is known, but no run here: passes are counted over runs
+        return replace(judged, confidence=confidence_of(self.results))
 
     @property
     def regressed(self) -> bool:

@@ -28,14 +28,15 @@ def read_items(text: str, problems: list[str]) -> list[Item]:
 
 def _typed_items(text: str, problems: list[str]) -> list[tuple[str, Any]]:
     text = text.removeprefix("\ufeff")
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    # only a line feed ends a line of JSON: other separators may stand in a text as they are
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not lines:
         problems.append("the document: is empty; export the table again")
         return []
-    if _is_line_of_items(lines[0][1]):
+    if any(_is_line_of_items(line) for _, line in lines):
         return _lines_of_items(lines, problems)
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_int=whole_or_float)
     except ValueError as error:
         where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "the document"
         what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
@@ -52,8 +53,10 @@ def _typed_items(text: str, problems: list[str]) -> list[tuple[str, Any]]:
 
 
 def _is_line_of_items(line: str) -> bool:
+    if '"Item"' not in line:
+        return False
     try:
-        document = json.loads(line)
+        document = json.loads(line, parse_int=whole_or_float)
     except ValueError:
         return False
     return isinstance(document, dict) and "Item" in document
@@ -63,7 +66,7 @@ def _lines_of_items(lines: list[tuple[int, str]], problems: list[str]) -> list[t
     items = []
     for number, line in lines:
         try:
-            document = json.loads(line)
+            document = json.loads(line, parse_int=whole_or_float)
         except ValueError as error:
             problems.append(f"line {number}: is no JSON ({getattr(error, 'msg', error)}); export the table again")
             continue
@@ -114,15 +117,21 @@ def _plain(value: Any, path: str, problems: list[str]) -> Any:
         return _BROKEN
 
 
+def whole_or_float(digits: str) -> int | float:
+    """Read a whole number of JSON: Python refuses thousands of digits, and no number of a record has 16."""
+    return int(digits) if len(digits) < 16 else float(digits)
+
+
 def _text(content: Any) -> str:
     if not isinstance(content, str):
         raise ValueError(content)
+    content.encode("utf-8")  # half a character is a ValueError too
     return content
 
 
 def _number(content: Any) -> int | float:
     number = float(_text(content))
-    if not math.isfinite(number):
+    if not math.isfinite(number) or "_" in content:
         raise ValueError(content)
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
 

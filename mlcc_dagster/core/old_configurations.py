@@ -73,8 +73,8 @@ def old_configuration(document: Any, catalog: Catalog, path: str, problems: list
         own = {} if entry is None else dict(entry.serving_params)
     fields = {FIELD_PARAMETERS[name]: own.pop(name) for name in FIELD_PARAMETERS if name in own}
     for name in ("max_model_len", "tp_degree"):
-        if name in fields and not (fields[name].isascii() and fields[name].isdecimal() and int(fields[name]) > 0):
-            problems.append(f"{path}.parameters: {name} must be a whole number above 0, not '{fields[name]}'")
+        if name in fields and not _is_count(fields[name]):
+            problems.append(f"{path}.parameters: {name} must be a whole number above 0, not '{fields[name][:60]}'")
             return None
     return Configuration(
         deployment_config=config_name,
@@ -92,6 +92,11 @@ def old_configuration(document: Any, catalog: Catalog, path: str, problems: list
         enable_lora=_declared(entry, "enable_lora", False) if lora is None else lora,
         serving_params=own,
     )
+
+
+def _is_count(text: str) -> bool:
+    # the length first: Python refuses to read thousands of digits
+    return text.isascii() and text.isdecimal() and len(text) < 16 and int(text) > 0
 
 
 def former_ids(configuration: Configuration, catalog: Catalog) -> frozenset[str]:

@@ -70,6 +70,7 @@ def read_prove_document(
         problems.append(f"the document: must be an object with base, sweep and stages, not {value_text(document)}")
     if problems:
         raise InvalidInput(source, problems)
+    document = _finite(document, "", problems)
     read = _Reader(catalog, problems, overrides).document(document)
     if problems:
         raise InvalidInput(source, [problem.removeprefix(".") for problem in dict.fromkeys(problems)])
@@ -84,18 +85,30 @@ def _json(text: str, problems: list[str]) -> Any:
             problems.append(f"key '{name}' is given twice in one object; keep one")
         return dict(pairs)
 
-    def unknown(word: str) -> None:
-        problems.append(f"{word} is no number of JSON; write a finite one")
-
     try:
-        return json.loads(
-            text.removeprefix("\ufeff"), object_pairs_hook=distinct, parse_constant=unknown, parse_int=_whole
-        )
+        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=distinct, parse_int=_whole)
     except json.JSONDecodeError as error:
         problems.append(f"line {error.lineno}: is no JSON ({error.msg}); correct the text there")
     except RecursionError:
         problems.append("the document: is nested too deeply; write base, sweep and stages flat")
     return None
+
+
+def _finite(value: Any, path: str, problems: list[str]) -> Any:
+    """Return a value without what is no finite number, each noted with its path, so that the rest is still checked."""
+    if isinstance(value, dict):
+        read = {name: _finite(each, f"{path}.{name}".lstrip("."), problems) for name, each in value.items()}
+        return {name: each for name, each in read.items() if each is not _NOT_FINITE}
+    if isinstance(value, list):
+        found = [_finite(each, f"{path}[{position}]", problems) for position, each in enumerate(value)]
+        return [each for each in found if each is not _NOT_FINITE]
+    if isinstance(value, float) and not math.isfinite(value):
+        problems.append(f"{path or 'the document'}: is no number of JSON; write a finite one")
+        return _NOT_FINITE
+    return value
+
+
+_NOT_FINITE = object()
 
 
 def _whole(digits: str) -> int | float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from catalog.model import Catalog, nearest
+from catalog.model import MOST_CONCURRENCY, Catalog, nearest
 from mlcc_dagster.core.configuration import Configuration
 from mlcc_dagster.core.exceptions import InvalidInput
 from mlcc_dagster.core.outcome import BenchmarkPlan
@@ -83,8 +83,11 @@ def changed_settings(
         benchmark = replace(benchmark, enabled=flag == "true")
     if (levels := said.get("benchmarkConcurrencyLevels")) is not None:
         numbers = [each.strip() for each in levels.split(",")]
-        if not all(each.isascii() and each.isdecimal() and int(each) > 0 for each in numbers):
-            problems.append(f"benchmarkConcurrencyLevels: must be whole numbers above 0, such as 1,4,8, not '{levels}'")
+        if not all(_is_level(each) for each in numbers):
+            shown = levels if len(levels) <= 60 else f"{levels[:57]}..."
+            problems.append(
+                f"benchmarkConcurrencyLevels: must be whole numbers from 1 to {MOST_CONCURRENCY}, such as 1,4,8, not '{shown}'"
+            )
         else:
             benchmark = replace(benchmark, concurrency_levels=tuple(dict.fromkeys(int(each) for each in numbers)))
     if (workload := said.get("benchmarkWorkload")) is not None:
@@ -101,3 +104,8 @@ def changed_settings(
     if problems:
         raise InvalidInput("the request", problems)
     return RecordSettings(benchmark, strategy, tier)
+
+
+def _is_level(text: str) -> bool:
+    # the length first: Python refuses to read thousands of digits
+    return text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MOST_CONCURRENCY

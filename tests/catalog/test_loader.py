@@ -260,7 +260,7 @@ MISTAKES = [
         "workloads.yaml",
         "concurrency_levels: [2]",
         "concurrency_levels: [2, 0]",
-        "workloads[0].concurrency_levels: must hold numbers above 0 only",
+        "workloads[0].concurrency_levels: must hold numbers from 1 to 1024 only",
         id="level zero",
     ),
     pytest.param(

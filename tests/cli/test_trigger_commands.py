@@ -99,7 +99,7 @@ def test_in_an_empty_home_nothing_is_due_and_that_is_said(mlcc: Call, executor: 
     assert answer.code == 0
     assert answer.out.splitlines() == [
         "no configurations started",
-        "no configuration is registered; `mlcc run` registers what it runs",
+        "no configuration is registered in this home; what `mlcc run` runs with this executor is",
     ]
 
 

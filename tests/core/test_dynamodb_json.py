@@ -51,6 +51,12 @@ def test_the_lines_of_an_export_to_s3_are_read_in_their_order_and_empty_ones_pas
     assert [item["configId"] for item in items_of("\ufeff" + "\n\n".join(lines) + "\r\n")] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("separator", ["\u2028", "\u0085", "\u2029"])
+def test_a_separator_of_lines_within_a_text_does_not_end_a_line_of_an_export(separator: str):
+    text = f'{{"Item": {{"a": {{"S": "one{separator}two"}}}}}}\n'
+    assert read_items(text, []) == [("line 1: Item", {"a": f"one{separator}two"})]
+
+
 def test_an_export_without_items_has_none():
     assert items_of('{"Items": []}') == []
 
@@ -69,7 +75,10 @@ BROKEN = [
     ('{"Items": [{"a": {"N": 1}}]}', "Items[0].a: 1 is no value of type N", "its numbers are texts"),
     ('{"Items": [{"a": {"BOOL": "true"}}]}', "Items[0].a: 'true' is no value of type BOOL", "no boolean"),
     ('{"Items": [{"a": {"M": {"b": {"L": [{"S": 1}]}}}}]}', "Items[0].a.b[0]: 1 is no value of type S", "deep within"),
+    ('{"Items": [{"a": {"N": "1_000"}}]}', "Items[0].a: '1_000' is no value of type N", "Python's own spelling"),
+    ('{"Items": [{"a": {"S": "\\ud800"}}]}', "Items[0].a: '\\ud800' is no value of type S", "half a character"),
     ('{"Item": {"a": {"S": "x"}}}\n{"Item": ', "line 2: is no JSON", "a cut line"),
+    ('{"Item": {"a"\n{"Item": {"a": {"S": "x"}}}', "line 1: is no JSON", "a cut first line"),
     ('{"Item": {"a": {"S": "x"}}}\n{"Keys": {}}', "line 2: must be", "a line of an incremental export"),
     ('{"Item": {"a": {"S": 1}}}', "line 1: Item.a: 1 is no value of type S", "path of a line"),
 ]

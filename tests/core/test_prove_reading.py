@@ -120,7 +120,8 @@ ONE_MISTAKE = [
     ("{", "line 1: is no JSON", "broken off"),
     ('{"base": {},\n "base": {}}', "key 'base' is given twice in one object; keep one", "a key twice"),
     ("[" * 100_000, "the document: is nested too deeply", "a bomb"),
-    (json.dumps(document())[:-1] + ', "budget_usd": NaN}', "NaN is no number of JSON; write a finite one", "no number"),
+    (json.dumps(document())[:-1] + ', "budget_usd": NaN}', "budget_usd: is no number of JSON; write a finite one", "no number"),
+    (json.dumps(document())[:-1] + ', "timeout_minutes": 1e999}', "timeout_minutes: is no number of JSON", "beyond a float"),
     (document(schema_version=ABSENT), "schema_version: is missing", "no version"),
     (document(schema_version=1), 'schema_version: must be "1", not 1', "a number for the version"),
     (document(schema_version="2"), 'schema_version: must be "1", not 2; update mlcc', "a newer version"),
@@ -191,7 +192,7 @@ ONE_MISTAKE = [
     (document(timeout_minutes=20_000), "timeout_minutes: must be at most 10080, not 20000", "more than a week"),
     (document(timeout_minutes="90"), "timeout_minutes: must be a number, not '90'", "a text for a number"),
     (document(budget_usd=-1), "budget_usd: must be above 0, not -1", "less than nothing"),
-    (document(budget_usd=10**400), "budget_usd: must be at most 1e+09", "a number that no float holds"),
+    (document(budget_usd=10**400), "budget_usd: is no number of JSON", "a number that no float holds"),
 ]  # fmt: skip
 
 

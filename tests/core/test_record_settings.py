@@ -61,9 +61,14 @@ WRONG = [
         "benchmarkWorkload=local_predict",
         "benchmarkWorkload: 'local_predict' is for a predictor and transformers-vllm serves",
     ),
-    ("benchmarkConcurrencyLevels=", "benchmarkConcurrencyLevels: must be whole numbers above 0, such as 1,4,8, not ''"),
-    ("benchmarkConcurrencyLevels=1,0", "benchmarkConcurrencyLevels: must be whole numbers above 0"),
-    ("benchmarkConcurrencyLevels=1,²", "benchmarkConcurrencyLevels: must be whole numbers above 0"),
+    (
+        "benchmarkConcurrencyLevels=",
+        "benchmarkConcurrencyLevels: must be whole numbers from 1 to 1024, such as 1,4,8, not ''",
+    ),
+    ("benchmarkConcurrencyLevels=1,0", "benchmarkConcurrencyLevels: must be whole numbers from 1 to 1024"),
+    ("benchmarkConcurrencyLevels=1,²", "benchmarkConcurrencyLevels: must be whole numbers from 1 to 1024"),
+    ("benchmarkConcurrencyLevels=1025", "benchmarkConcurrencyLevels: must be whole numbers from 1 to 1024"),
+    (f"benchmarkConcurrencyLevels={'9' * 5000}", "benchmarkConcurrencyLevels: must be whole numbers from 1 to 1024"),
     ("buildStrategy=by-hand", "buildStrategy: 'by-hand' is not known; use one of codebuild-submit, docker-in-docker"),
     ("tier=", "tier: '' is not known; use one of ci, nightly, weekly, local"),
 ]
