@@ -84,9 +84,9 @@ def plot_metadata(survey: Survey, coverage: Coverage, family: str) -> dict[str, 
     if coverage.possible:
         picture = png_markdown(coverage_plot(coverage, "deployment_config", "quantization"), f"coverage of {family}")
         metadata["coverage plot"] = dg.MetadataValue.md(picture)
-    measured = survey.measurements(family)
-    if measured:
-        picture = png_markdown(performance_plot(measured), f"latency against throughput of {family}")
+    performance = performance_plot(survey.measurements(family))
+    if performance is not None:
+        picture = png_markdown(performance, f"latency against throughput of {family}")
         metadata["latency against throughput"] = dg.MetadataValue.md(picture)
     return metadata
 

@@ -35,6 +35,8 @@ ROUND_TAG = "mlcc/round"
 RUN_TYPE_TAG = "mlcc/run_type"
 TIER_TAG = "mlcc/tier"
 RESERVATION_TAG = "mlcc/reservation"
+MEASURES_TAG = "mlcc/measures"
+"""`<workload> x <levels>`, such as `local_chat x 1,4`: what a run measures in place of what its record says."""
 NAME_TAG = "mlcc/configuration"
 
 OWNER = "team:ml-platform"
@@ -52,6 +54,7 @@ def request_of(context: dg.OpExecutionContext) -> RunRequest:
         round=context.run.run_id if inherited else tags.get(ROUND_TAG, context.run.run_id),
         run_type=tags.get(RUN_TYPE_TAG, "manual"),
         tier=tags.get(TIER_TAG),
+        measures=tags.get(MEASURES_TAG),
         reservation=None if inherited else tags.get(RESERVATION_TAG),
     )
 

@@ -15,6 +15,7 @@ MODULES: dict[str, str] = {
     "startup": "commands against importing what they cannot do without",
     "language_model": "our front against the engine behind it; quantizations against full precision",
     "store": "the documented queries, many small files, and appending one result",
+    "change_points": "the search for changes of level against Apache Otava, its false alarms and what it finds",
     "path_prover": "gaps, interaction coverage and substitution against their plain forms and the promised seconds",
 }
 

@@ -19,6 +19,7 @@ from catalog.model import (
     LIFECYCLE_STEPS,
     MODEL_KINDS,
     MOST_CONCURRENCY,
+    VCPUS,
     Accelerator,
     Architecture,
     Catalog,
@@ -32,6 +33,7 @@ from catalog.model import (
     Instance,
     LocalScale,
     Model,
+    SearchDimension,
     Server,
     StageTime,
     Tier,
@@ -58,6 +60,7 @@ FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "local_path.yaml": ("defaults", "entries"),
         "model_families.yaml": ("model_families",),
         "models.yaml": ("models",),
+        "optimization_space.yaml": ("optimization_space",),
         "regions.yaml": ("path_region", "local_region", "regions"),
         "servers.yaml": ("servers",),
         "stage_times.yaml": ("stage_times",),
@@ -207,6 +210,7 @@ class _Reader:
             constraints=constraints,
             costs=self._costs(),
             stage_times=self._stage_times(),
+            search_dimensions=self._search_dimensions(),
             regions=self.regions["regions"],
             path_region=self.regions["path_region"],
             local_region=self.regions["local_region"],
@@ -264,6 +268,44 @@ class _Reader:
     def _costs(self) -> Costs:
         fields = self._top("costs.yaml")
         return Costs(tuning_usd=fields.pair("tuning_usd"), build_minute_usd=fields.pair("build_minute_usd"))
+
+    def _search_dimensions(self) -> tuple[SearchDimension, ...]:
+        found: list[SearchDimension] = []
+        for fields in self._records("optimization_space", "optimization_space.yaml"):
+            dimension = self._search_dimension(fields)
+            fields.close()
+            if any((each.name, each.server) == (dimension.name, dimension.server) for each in found):
+                fields.wrong("name", f"'{dimension.name}' is given twice for this server; keep one")
+            if fields.sound:
+                found.append(dimension)
+        return tuple(found)
+
+    def _search_dimension(self, f: Fields) -> SearchDimension:
+        bounds, values = None, ()
+        least = f.number("least", required=False, whole=True, at_least=1)
+        most = f.number("most", required=least is not None, whole=True, at_least=least)
+        if least is not None and most is not None:
+            bounds = (least, most)
+        if (f.raw("values", required=False) is None) == (bounds is None) and f.sound:
+            f.wrong("values", "must be a list where there is no range, and absent where least and most give one")
+        elif bounds is None:
+            values = f.settings("values")
+        default = f.setting("default")
+        offered = default in (values if bounds is None else range(bounds[0], bounds[1] + 1))
+        if f.sound and not offered and default not in (None, VCPUS):
+            f.wrong("default", f"must be one of the values, {VCPUS} or null, not {default!r}")
+        state = f.text("state", among=("sweepable", "future"))
+        if state == "sweepable" and bounds is not None:
+            f.wrong("values", "must list what a search tries; a range is for what is declared for later")
+        return SearchDimension(
+            name=f.text("name"),
+            server=f.text("server", nullable=True, among=self._names("servers")),
+            sets=f.text("sets"),
+            sweepable=state == "sweepable",
+            values=values,
+            bounds=bounds,
+            default=default,
+        )
 
     def _stage_times(self) -> Mapping[str, StageTime]:
         times = self._keyed("stage_times", "stage", self._stage_time)

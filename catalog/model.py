@@ -83,6 +83,9 @@ _DEFAULT_WORKLOADS: Mapping[tuple[str, bool], str] = MappingProxyType(
     }
 )
 
+VCPUS = "vcpus"
+"""The default of a search dimension that is as many as the instance has CPUs."""
+
 OPEN_FAMILIES = frozenset({"other", "unknown"})
 """Families that say nothing: two models of one of them are the same family only if their names are the same."""
 
@@ -295,6 +298,22 @@ class Constraint:
 
 
 @dataclass(frozen=True)
+class SearchDimension:
+    """What a search for a better setting may change. `sets` is the field of a configuration or the serving parameter that
+    holds it; `server` none where it is of every server. `values` are in the order of the file; a range has `bounds` (least,
+    most) and none of them. `default` is what a configuration runs with that does not set it: `VCPUS` as many as its
+    instance has, none what the server decides. `sweepable` is false for what is declared for later."""
+
+    name: str
+    server: str | None
+    sets: str
+    sweepable: bool
+    values: tuple[str | int, ...]
+    bounds: tuple[int, int] | None
+    default: str | int | None
+
+
+@dataclass(frozen=True)
 class EntryBenchmark:
     """Whether an entry is benchmarked after its gate, on which workload and at which concurrency levels."""
 
@@ -364,6 +383,7 @@ class Catalog:
     constraints: Mapping[str, Constraint]
     costs: Costs
     stage_times: Mapping[str, StageTime]
+    search_dimensions: tuple[SearchDimension, ...]
     regions: tuple[str, ...]
     path_region: str
     local_region: str
@@ -445,6 +465,13 @@ class Catalog:
         config, instance = self.deployment_configs.get(deployment_config), self.instances.get(instance_type)
         local = instance is not None and instance.local
         return None if config is None else _DEFAULT_WORKLOADS.get((config.kind, local))
+
+    def search_space(self, server: str) -> tuple[SearchDimension, ...]:
+        """Return what may be changed of a server: the general dimensions, its own in the place of those of the same name, then
+        its own of other names."""
+        own = {each.name: each for each in self.search_dimensions if each.server == server}
+        general = {each.name: each for each in self.search_dimensions if each.server is None}
+        return tuple((general | own).values())
 
     def family_of(self, model_name: str | None) -> str:
         """Return the model family by the ordered rules, on the part of the name after the last `/`.

@@ -195,6 +195,25 @@ class Fields:
             self.wrong(key, f"must hold numbers from 1 to {at_most} only, not {_shown(list(values))}")
         return values
 
+    def setting(self, key: str) -> str | int | None:
+        """Return a text, a whole number or null."""
+        value = self.raw(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (str, int))):
+            self.wrong(key, f"must be a text, a whole number or null, not {_shown(value)}")
+            return None
+        return value
+
+    def settings(self, key: str) -> tuple[str | int, ...]:
+        """Return a list of at least one distinct text or of distinct whole numbers, not both."""
+        value = self.raw(key)
+        kinds = {type(each) for each in value} if isinstance(value, list) else set()
+        if kinds not in ({str}, {int}):
+            self.wrong(key, f"must be a list of texts or of whole numbers, not {_shown(value)}")
+            return ()
+        if len(set(value)) < len(value):
+            self.wrong(key, f"names something twice in {value}; keep one of each")
+        return tuple(value)
+
     def pair(self, key: str) -> tuple[float, float]:
         """Return a range written as two numbers, low and high, both above 0."""
         value = self.raw(key)

@@ -13,9 +13,15 @@ from assets.ci import CHECKS as CI_CHECKS
 from assets.compaction import compacted_results, compaction_job, compaction_schedule
 from assets.coverage import ASSETS as COVERAGE_ASSETS
 from assets.coverage import CHECKS as COVERAGE_CHECKS
+from assets.gate import ASSETS as GATE_ASSETS
+from assets.gate import CHECKS as GATE_CHECKS
+from assets.gate import gate_job
 from assets.interactions import interaction_coverage
 from assets.lifecycle import HANDOFF, lifecycle
 from assets.planning import prove_plan, success_odds
+from assets.recommendations import recommendations
+from assets.regressions import ASSETS as REGRESSION_ASSETS
+from assets.regressions import CHECKS as REGRESSION_CHECKS
 from assets.sql_models import sql_models
 from assets.verdicts import unfeasible_verdicts
 from mlcc_dagster.jobs import JOBS
@@ -39,11 +45,14 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
             success_odds,
             prove_plan,
             *CI_ASSETS,
+            *REGRESSION_ASSETS,
+            recommendations,
+            *GATE_ASSETS,
             compacted_results,
             sql_models,
         ],
-        asset_checks=[*COVERAGE_CHECKS, *CI_CHECKS],
-        jobs=[*JOBS, compaction_job],
+        asset_checks=[*COVERAGE_CHECKS, *CI_CHECKS, *REGRESSION_CHECKS, *GATE_CHECKS],
+        jobs=[*JOBS, compaction_job, gate_job],
         sensors=[
             *upkeep.SENSORS,
             *notifying.SENSORS,

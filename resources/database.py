@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from mlcc_dagster.core.exceptions import HomeError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 BUSY_SECONDS = 30.0
 """How long a call waits for another writer; every transaction here takes milliseconds."""
@@ -52,7 +52,23 @@ BUDGETS_OF_OLD = """
     SELECT budget, min(created_at) FROM reservation GROUP BY budget ORDER BY min(created_at)
     """
 
-MIGRATIONS: Mapping[int, tuple[str, ...]] = MappingProxyType({1: (PERSON_WORD,), 2: (BUDGET, BUDGETS_OF_OLD)})
+REGRESSION_WORD = """
+    CREATE TABLE regression_word (
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
+      say TEXT NOT NULL CHECK (say IN ('bless', 'unbless', 'acknowledge', 'arm', 'disarm')),
+      config_id TEXT NOT NULL,
+      metric TEXT,
+      run_id TEXT,
+      until TEXT,
+      reason TEXT NOT NULL,
+      who TEXT NOT NULL,
+      at TEXT NOT NULL
+    ) STRICT
+    """
+
+MIGRATIONS: Mapping[int, tuple[str, ...]] = MappingProxyType(
+    {1: (PERSON_WORD,), 2: (BUDGET, BUDGETS_OF_OLD), 3: (REGRESSION_WORD,)}
+)
 """What brings the tables of a version to the next one, so that a home of an older version goes on as it is."""
 
 SCHEMA: tuple[str, ...] = (
@@ -173,6 +189,7 @@ SCHEMA: tuple[str, ...] = (
     "CREATE INDEX reservation_by_budget ON reservation (budget, state)",
     PERSON_WORD,
     BUDGET,
+    REGRESSION_WORD,
 )
 """Money is whole micro-dollars, so that sums are exact; `lease_until`, `deadline`, `opened` are Unix seconds."""
 

@@ -19,6 +19,7 @@ from mlcc_dagster.core.constraints import refusals
 from mlcc_dagster.core.evidence import Evidence
 from mlcc_dagster.core.exceptions import LeaseLost, MlccError, StageFailed, UsageError
 from mlcc_dagster.core.failures import PREFLIGHT, known, retry_due
+from mlcc_dagster.core.loads import read_load
 from mlcc_dagster.core.outcome import BenchmarkPlan, Claim, Outcome, Owner, StageResult, StageStatus
 from mlcc_dagster.core.records import result_rows, utc_text
 from mlcc_dagster.core.request_records import RequestRecord, parse_record
@@ -50,12 +51,14 @@ DEFAULT_STAGES: frozenset[Stage] = frozenset(Stage) - TUNING_STAGES - {Stage.STA
 @dataclass(frozen=True)
 class RunRequest:
     """What was asked for: a configuration on an occasion. `round` names the occasion, and a round of a prove document says
-    through which stages its runs go (`resources.prove_documents.asked_in`)."""
+    through which stages its runs go (`resources.prove_documents.asked_in`). `measures` names the load that is measured in
+    place of what the record says (`core.loads.load_text`); such a run never tunes."""
 
     config_id: str
     round: str
     run_type: str = "manual"
     tier: str | None = None
+    measures: str | None = None
     reservation: str | None = None
 
 
@@ -117,13 +120,20 @@ def stages_of(entry: Entry | None, plan: BenchmarkPlan) -> frozenset[Stage]:
     return asked if plan.enabled else asked - {Stage.BENCHMARK}
 
 
+def measuring_stages(entry: Entry | None) -> frozenset[Stage]:
+    """Return the stages of a run that was asked to measure a load: those of its entry with the benchmark, whatever the entry
+    says of that, and without tuning, which would measure another model."""
+    plan = BenchmarkPlan(enabled=True, workload="", concurrency_levels=())
+    return (stages_of(entry, plan) | {Stage.BENCHMARK}) - TUNING_STAGES
+
+
 def begin(platform: Platform, request: RunRequest, owner: Owner, *, now: datetime | None = None) -> Outcome | Refused:
     """Claim the configuration for this run: one conditional write, and the outcome that stages hand on.
 
     Commits that a dead process left between intent and end are replayed first. Returns `Refused` when another lease
     lives, the round already has this configuration, or the run's reservation is gone. Raises `UsageError` when the
-    configuration is unknown or the executor cannot run it: nothing is claimed or written then. What preflight refutes
-    no executor can run, and it needs none to get its verdict.
+    configuration is unknown, the executor cannot run it or it cannot be measured with the load that was asked for:
+    nothing is claimed or written then. What preflight refutes no executor can run, and it needs none to get its verdict.
     """
     configuration, entry, plan = find_configuration(platform, request.config_id)
     refuted = refusals(configuration, platform.catalog)
@@ -131,6 +141,7 @@ def begin(platform: Platform, request: RunRequest, owner: Owner, *, now: datetim
     if reason is not None:
         raise UsageError(f"executor {platform.executor.name} cannot run {configuration}: {reason}")
     asked = asked_in(platform.home, request.round)
+    measured = None if request.measures is None else read_load(request.measures, configuration, platform.catalog)
     with contextlib.suppress(MlccError):
         # A result of another configuration that cannot be published (disk full) must not stop this one; where it is
         # this one's, the claim below says that its commit is pending. `reap` reports it.
@@ -144,7 +155,7 @@ def begin(platform: Platform, request: RunRequest, owner: Owner, *, now: datetim
         lease_seconds=settings.lease_seconds,
         run_type=request.run_type,
         tier=request.tier or (entry.tier if entry else None),
-        benchmark=plan,
+        benchmark=measured or plan,
     )
     if isinstance(claim, Refused):
         if request.reservation:
@@ -158,8 +169,8 @@ def begin(platform: Platform, request: RunRequest, owner: Owner, *, now: datetim
         claim=claim,
         configuration=configuration,
         run_type=request.run_type,
-        stages=stages_of(entry, plan) if asked is None else asked.stages,
-        benchmark=plan if asked is None else asked.measures(plan),
+        stages=asked.stages if asked else measuring_stages(entry) if measured else stages_of(entry, plan),
+        benchmark=asked.measures(plan) if asked else measured or plan,
         tier=request.tier or (entry.tier if entry else None),
         reservation=request.reservation,
         technique=technique_of(entry) if asked is None else asked.technique,

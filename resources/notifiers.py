@@ -1,4 +1,4 @@
-"""Telling people that a run failed: a line in the log, and a web hook where one is set.
+"""Telling people that a run failed or a model was promoted: a line in the log, and a web hook where one is set.
 
 Belongs here: what is told, and bringing it there within bounds. Not here: when (a sensor), what failed (`core.outcome`). Telling
 never breaks anything: what could not be delivered is a sentence, which the caller logs. The address of a web hook is a secret
@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from resources.settings import Settings
 
 NOTICE_VERSION = "1"
 TRIES = 3
@@ -72,11 +74,86 @@ class FailureNotice:
         link = f" {self.url}" if self.url else ""
         return f"{self.name} failed{where}{why}{as_expected}: {_short(self.line or self.sentence)}{link}"
 
+    @property
+    def occasion(self) -> str:
+        """See `Notice.occasion`: the run that failed."""
+        return self.dagster_run_id
+
+    @property
+    def log_line(self) -> str:
+        """See `Notice.log_line`."""
+        return f"{self.text} (run {self.run_id or '-'}, Dagster run {self.dagster_run_id})"
+
+    @property
+    def worrying(self) -> bool:
+        """See `Notice.worrying`: what was expected to fail worries nobody."""
+        return not self.expected
+
+
+@dataclass(frozen=True)
+class PromotionNotice:
+    """A version that an environment has now: the content digest that it names, the gate's verdict (none where no gate judged
+    it), who promoted it and when."""
+
+    version: str
+    digest: str
+    env: str
+    gate: str | None
+    identity: str
+    promoted_at: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the message that receivers get; absent is null."""
+        return {"schema_version": NOTICE_VERSION, "event": "promoted", "text": self.text, **asdict(self)}
+
+    @property
+    def text(self) -> str:
+        """The notice as one line for people."""
+        return f"promoted {self.version} in {self.env} ({self.digest[:12]}) by {self.identity}"
+
+    @property
+    def occasion(self) -> str:
+        """See `Notice.occasion`: a version is given once in an environment."""
+        return f"promoted-{self.env}-{self.version}"
+
+    @property
+    def log_line(self) -> str:
+        """See `Notice.log_line`."""
+        return self.text
+
+    @property
+    def worrying(self) -> bool:
+        """See `Notice.worrying`."""
+        return False
+
+
+class Notice(Protocol):
+    """Something to be told."""
+
+    @property
+    def occasion(self) -> str:
+        """What it is told of: the same again is a repetition."""
+        ...
+
+    @property
+    def log_line(self) -> str:
+        """The notice as one line for a log."""
+        ...
+
+    @property
+    def worrying(self) -> bool:
+        """Whether somebody should look at it."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the message that receivers get."""
+        ...
+
 
 class Notifier(Protocol):
     """Brings a notice somewhere."""
 
-    def notify(self, notice: FailureNotice) -> None:
+    def notify(self, notice: Notice) -> None:
         """Deliver it, or raise `NotDelivered`."""
         ...
 
@@ -86,15 +163,14 @@ class NotDelivered(Exception):
 
 
 class LogNotifier:
-    """Writes the notice into a log, as a warning; one that was expected as information."""
+    """Writes the notice into a log, as a warning where it is worrying, else as information."""
 
     def __init__(self, log: logging.Logger = _LOG) -> None:
         self._log = log
 
-    def notify(self, notice: FailureNotice) -> None:
+    def notify(self, notice: Notice) -> None:
         """See `Notifier.notify`; never raises."""
-        level = logging.INFO if notice.expected else logging.WARNING
-        self._log.log(level, "%s (run %s, Dagster run %s)", notice.text, notice.run_id or "-", notice.dagster_run_id)
+        self._log.log(logging.WARNING if notice.worrying else logging.INFO, "%s", notice.log_line)
 
 
 class WebhookNotifier:
@@ -114,9 +190,8 @@ class WebhookNotifier:
         """Show the host alone."""
         return f"WebhookNotifier({shown_address(self._url)})"
 
-    def notify(self, notice: FailureNotice) -> None:
-        """See `Notifier.notify`. The header `Idempotency-Key` names the failed run, so that a receiver can tell a
-        repetition."""
+    def notify(self, notice: Notice) -> None:
+        """See `Notifier.notify`. The header `Idempotency-Key` names the occasion, so that a receiver can tell a repetition."""
         trying = Retrying(
             stop=stop_after_attempt(TRIES),
             wait=wait_exponential(multiplier=self._first_wait_seconds),
@@ -130,7 +205,7 @@ class WebhookNotifier:
         except NotDelivered as refused:
             raise NotDelivered(f"{shown_address(self._url)}: {refused}") from None
 
-    def _post(self, notice: FailureNotice) -> None:
+    def _post(self, notice: Notice) -> None:
         token = _SENDING.set(True)
         try:
             status = asyncio.run(self._status(notice))
@@ -141,13 +216,13 @@ class WebhookNotifier:
         if not 200 <= status < 300:
             raise NotDelivered(f"it answered {status}; check the setting notify_webhook")
 
-    async def _status(self, notice: FailureNotice) -> int:
+    async def _status(self, notice: Notice) -> int:
         async def send() -> int:
             # Only the head of the answer is wanted: its body may be endless.
             async with (
                 httpx.AsyncClient(timeout=self._seconds, follow_redirects=False) as client,
                 client.stream(
-                    "POST", self._url, json=notice.to_json(), headers={"Idempotency-Key": notice.dagster_run_id}
+                    "POST", self._url, json=notice.to_json(), headers={"Idempotency-Key": notice.occasion}
                 ) as response,
             ):
                 return response.status_code
@@ -166,7 +241,15 @@ class _Unreached(Exception):
     """Worth another try."""
 
 
-def tell(notifiers: Sequence[Notifier], notice: FailureNotice) -> tuple[str, ...]:
+def notifiers_of(settings: Settings, log: logging.Logger) -> tuple[Notifier, ...]:
+    """Return who is told: the log always, the web hook where one is set."""
+    always: tuple[Notifier, ...] = (LogNotifier(log),)
+    if settings.notify_webhook is None:
+        return always
+    return (*always, WebhookNotifier(settings.notify_webhook))
+
+
+def tell(notifiers: Sequence[Notifier], notice: Notice) -> tuple[str, ...]:
     """Give a notice to all notifiers and return what did not arrive, one sentence each. Never raises."""
     problems = []
     for notifier in notifiers:

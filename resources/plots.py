@@ -50,10 +50,10 @@ def coverage_plot(coverage: Coverage, rows: str, columns: str) -> "alt.TopLevelM
     )
 
 
-def performance_plot(rows: Iterable[Mapping[str, Any]]) -> "alt.Chart":
+def performance_plot(rows: Iterable[Mapping[str, Any]]) -> "alt.Chart | None":
     """Return latency against throughput, one point per concurrency level of each configuration's newest measured run.
 
-    Rows of different executors never share a plot; the caller passes those of one.
+    None where no row has both. Rows of different executors never share a plot; the caller passes those of one.
     """
     import altair as alt
 
@@ -61,7 +61,8 @@ def performance_plot(rows: Iterable[Mapping[str, Any]]) -> "alt.Chart":
     measured = [r for r in rows if r["request_throughput_rps"] is not None and r["e2e_latency_p99_ms"] is not None]
     for row in measured:
         newest[row["config_id"]] = max(newest.get(row["config_id"], ""), row["run_timestamp"])
-
+    if not measured:
+        return None
     values = [
         {
             "configuration": " ".join(

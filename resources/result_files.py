@@ -77,15 +77,17 @@ def damage_of(error: Exception) -> Look:
 
 
 def _judged(schema: "pa.Schema") -> Look:
-    missing = [name for name in IDENTITY_COLUMNS if name not in schema.names]
-    if missing:
-        return Look(f"foreign: has no column {', '.join(missing)}")
+    # First, since nearly all are so, and there may be many.
     if schema.equals(arrow_schema()):
         return Look(None, complete=True)
+    names = set(schema.names)
+    missing = [name for name in IDENTITY_COLUMNS if name not in names]
+    if missing:
+        return Look(f"foreign: has no column {', '.join(missing)}")
     wrong = [
         f"{column.name} is {found}, not {column.type}"
         for column in COLUMNS
-        if column.name in schema.names and not _readable(found := schema.field(column.name).type, column.type)
+        if column.name in names and not _readable(found := schema.field(column.name).type, column.type)
     ]
     return Look(f"foreign: column {'; '.join(wrong)}" if wrong else None)
 

@@ -162,6 +162,10 @@ class SqlProject:
             for model in self.models
         }
 
+    def relations(self) -> dict[str, Relation]:
+        """Return every table that a statement may read beside the results, the sources without rows: for checking alone."""
+        return self.views() | {name: _relation(source) for name, source in self.sources.items() if name != TABLE}
+
     def lineage(self, model: Model) -> Mapping[str, tuple[tuple[str, str], ...]]:
         """Return per column of a model the columns that its values come from: (model or source, column) pairs of what the
         model reads itself. Conditions and joins are no origin of a value."""

@@ -4,7 +4,6 @@ Belongs here: when a notice is given, and what of a failed run goes into it. Not
 It spends nothing, so it is on from the start.
 """
 
-import logging
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -18,23 +17,14 @@ from mlcc_dagster.core.stages import CANONICAL_ORDER
 from resources.ci_table import Attempt
 from resources.dagster_resources import PlatformResource
 from resources.lifecycle import find_configuration
-from resources.notifiers import FailureNotice, LogNotifier, Notifier, WebhookNotifier, tell
+from resources.notifiers import FailureNotice, notifiers_of, tell
 from resources.platform import Platform
-from resources.settings import Settings
 
 NOTIFIED_TAG = "mlcc/notified"
 """Set on a run once its failure was told, so that nobody tells it again."""
 
 NEWEST_ATTEMPTS = 50
 LIFECYCLE_JOB = "lifecycle_job"
-
-
-def notifiers_of(settings: Settings, log: logging.Logger) -> tuple[Notifier, ...]:
-    """Return who is told: the log always, the web hook where one is set."""
-    always: tuple[Notifier, ...] = (LogNotifier(log),)
-    if settings.notify_webhook is None:
-        return always
-    return (*always, WebhookNotifier(settings.notify_webhook))
 
 
 def attempt_of(platform: Platform, run: dg.DagsterRun) -> Attempt | None:

@@ -12,6 +12,7 @@ from assets.partitions import CONFIGURATIONS, MODEL_FAMILIES, missing_keys
 from assets.reaping import clear
 from resources.dagster_resources import PlatformResource
 from resources.lifecycle import abandon_all
+from resources.regression_words import RegressionWords
 
 PARTITION_DEFINITIONS = {"configuration": CONFIGURATIONS, "model_family": MODEL_FAMILIES}
 
@@ -75,8 +76,9 @@ def store_refresh_sensor(context: dg.SensorEvaluationContext, platform: Platform
     if not families:
         return dg.SensorResult(skip_reason="no model family has a partition yet", cursor=context.cursor)
     opened = platform.open()
-    # a person's word changes coverage and gaps as a result does
-    decision = decide_refresh(context.cursor, f"{opened.store.snapshot().version}-{opened.words.count()}")
+    # a person's word changes coverage, gaps and what counts as a regression as a result does
+    words = opened.words.count() + RegressionWords(opened.home.database).count()
+    decision = decide_refresh(context.cursor, f"{opened.store.snapshot().version}-{words}")
     if decision.wait is not None:
         return dg.SensorResult(skip_reason=decision.wait, cursor=decision.cursor)
     # No run key: it would be spent for ever, and a version comes back when a file that was moved away is restored.

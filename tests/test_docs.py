@@ -110,6 +110,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("plan", "path-prove --dry-run --json", 0),
         ("plan", "plan --json", 0),
         ("study", "study --worlds 1 --strategies expected-gain --shape 2x2x2x1x1x1 --golden 1 --json", 0),
+        ("gate study", "gate study --buckets 1 --items 50 --simulations 20 --json", 0),
         ("coverage", "coverage --json", 0),
         ("gaps", "gaps --json --limit 1", 0),
         ("ledger", "ledger --json", 0),

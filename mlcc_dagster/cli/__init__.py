@@ -11,35 +11,59 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from mlcc_dagster.cli import (
+    benchmark_commands,
     budget_commands,
     catalog_commands,
     ci_group,
     ci_report_commands,
     classify_commands,
     compact_commands,
+    compare_commands,
+    evaluate_commands,
     evidence_commands,
+    gate_commands,
     home_commands,
     import_commands,
     log_commands,
+    optimize_commands,
     prove_commands,
     prover_commands,
+    recommend_commands,
     registration_commands,
+    registry_commands,
+    regression_commands,
     run_commands,
     study_commands,
     substitution_commands,
+    triage_commands,
     trigger_commands,
     unfeasible_commands,
 )
 from mlcc_dagster.cli.help_pages import examples, show_help
 from mlcc_dagster.core.exceptions import UsageError
 
+
+class Commands(TyperGroup):
+    """All commands; one that is interrupted before it took care of that itself ends with a sentence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.stderr.write("mlcc: interrupted; the same command again goes on or starts anew\n")
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="mlcc",
+    cls=Commands,
     add_completion=False,
     pretty_exceptions_enable=False,
     # Plain help pages and one-sentence errors: the same on a terminal, in a pipe and in a log.
@@ -70,6 +94,7 @@ def mlcc(
 
 home_commands.add_to(app)
 run_commands.add_to(app)
+benchmark_commands.add_to(app)
 registration_commands.add_to(app)
 prove_commands.add_to(app)
 prover_commands.add_to(app)
@@ -85,7 +110,15 @@ ci_report_commands.add_to(ci_group.ci_app)
 trigger_commands.add_to(ci_group.ci_app)
 ci_group.add_to(app)
 import_commands.add_to(app)
+triage_commands.add_to(app)
 compact_commands.add_to(app)
+compare_commands.add_to(app)
+regression_commands.add_to(app)
+recommend_commands.add_to(app)
+optimize_commands.add_to(app)
+evaluate_commands.add_to(app)
+gate_commands.add_to(app)
+registry_commands.add_to(app)
 
 ENVIRONMENTAL = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 """Refusals of the machine that a person can mend; any other `OSError` that nobody explained is a defect of ours."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.lifecycle import RESERVATION_TAG, ROUND_TAG, RUN_TYPE_TAG, TIER_TAG
+from assets.lifecycle import MEASURES_TAG, RESERVATION_TAG, ROUND_TAG, RUN_TYPE_TAG, TIER_TAG
 from assets.partitions import add_missing_keys
 from assets.reaping import owner_tag
 from mlcc_dagster.build import build_defs
@@ -150,11 +150,20 @@ class DagsterRuns:
             self.instance.report_run_failed(run, "Interrupted before Dagster had it begin or end.")
 
     def lifecycle(
-        self, target: Any, *, round_id: str, tier: str | None, run_type: str, reservation: str | None = None
+        self,
+        target: Any,
+        *,
+        round_id: str,
+        tier: str | None,
+        run_type: str,
+        reservation: str | None = None,
+        measures: str | None = None,
     ) -> RunEnd:
-        """Run one configuration's lifecycle and return how it ended; failures are in the table, not raised."""
+        """Run one configuration's lifecycle and return how it ended; failures are in the table, not raised. `measures` names a
+        load that is measured in place of what the record says."""
         tags = {ROUND_TAG: round_id, RUN_TYPE_TAG: run_type} | ({TIER_TAG: tier} if tier else {})
         tags |= {RESERVATION_TAG: reservation} if reservation else {}
+        tags |= {MEASURES_TAG: measures} if measures else {}
         return self._execute("lifecycle_job", tags=tags, partition_key=target.config_id)
 
     def refresh(self) -> RunEnd:

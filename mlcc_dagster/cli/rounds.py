@@ -226,6 +226,8 @@ def run_round(
     fresh: bool = False,
     verbose: bool = False,
     show: bool = True,
+    run_type: str = "ci",
+    measures: str | None = None,
 ) -> Report:
     """Run what is left of a round, one Dagster run per configuration in this process, and return how it ended.
 
@@ -251,7 +253,14 @@ def run_round(
             promise = None if money is None else money.promise
             try:
                 report.interrupted = run_what_is_left(
-                    runs, runnable, joined, tier=tier, note=view.note, promise=promise
+                    runs,
+                    runnable,
+                    joined,
+                    tier=tier,
+                    note=view.note,
+                    run_type=run_type,
+                    promise=promise,
+                    measures=measures,
                 )
             except KeyboardInterrupt:
                 report.interrupted = True
@@ -276,10 +285,12 @@ def run_what_is_left(
     note: Callable[..., None],
     run_type: str = "ci",
     promise: Callable[[Target], str | None] | None = None,
+    measures: str | None = None,
 ) -> bool:
     """Run the targets that are not finished in the round, each once, and return whether that was interrupted.
 
-    `promise` promises a run its money and returns the reservation; a target that gets none is left.
+    `promise` promises a run its money and returns the reservation; a target that gets none is left. `measures` names a load
+    that is measured in place of what the records say.
 
     What another live process runs is waited for; what a dead one left is cleaned and run here. A configuration whose run
     ended without a result (it could not be committed, the platform itself failed) is left: trying again at once would
@@ -310,7 +321,9 @@ def run_what_is_left(
         if promise is not None and reservation is None:
             given_up.add(free.config_id)
             continue
-        ended = runs.lifecycle(free, round_id=joined.id, tier=tier, run_type=run_type, reservation=reservation)
+        ended = runs.lifecycle(
+            free, round_id=joined.id, tier=tier, run_type=run_type, reservation=reservation, measures=measures
+        )
         if ended.interrupted:
             return True
         if not ended.lost:

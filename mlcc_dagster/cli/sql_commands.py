@@ -4,7 +4,9 @@ Belongs here: reading the request, showing rows. Not here: answering (`resources
 of them imports Dagster, and a question about the results alone does not read the models.
 """
 
+import sys
 from collections.abc import Sequence
+from json import dumps as json_text
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,6 +93,8 @@ def ask(
     The tables are mlcc_ci.benchmark_results and the models, which are computed from the same results at this moment.
     """
     from mlcc_dagster.cli.opening import open_platform, warn_of_skipped
+    from resources.sql_engine import SqlError
+    from resources.sql_limits import last_limits
     from resources.sql_models import shipped_query
 
     form = "json" if json else format
@@ -103,11 +107,18 @@ def ask(
     reads_models = _reads_models(statement)
     platform = open_platform(to_read=True)
     engine = _engine(platform, reads_models, seconds, memory)
-    table = engine.query(statement)
+    with last_limits(engine.seconds, engine.memory_mb, exit_code=SqlError.exit_code, say=_last_words):
+        table = engine.query(statement)
     if limit:
         table = table.slice(0, limit)
     warn_of_skipped(platform)
     show_rows(table, form, output)
+
+
+def _last_words(sentence: str) -> None:
+    # where the process ends without coming back here: as every error is told
+    sys.stderr.write(f"mlcc: {sentence}\n")
+    sys.stderr.flush()
 
 
 def _check_request(
@@ -144,16 +155,17 @@ def _check_request(
 def _reads_models(statement: str) -> bool:
     """Check a statement before any home is opened, and say whether it reads more than the results. Reading the models costs
     half a second that a question about the results must not pay."""
-    from resources.sql_engine import Relation, SqlError, checked
-    from resources.sql_models import shipped_project
+    from resources.sql_engine import SqlError, checked, translate
 
     try:
-        checked(statement)
+        tree = checked(statement)
     except SqlError:
-        project = shipped_project()
-        sources = {name: Relation(name, {}) for name in project.sources}
-        checked(statement, project.views() | sources)
+        from resources.sql_models import shipped_project
+
+        relations = shipped_project().relations()
+        translate(checked(statement, relations), relations)
         return True
+    translate(tree)
     return False
 
 
@@ -211,17 +223,29 @@ def show_rows(table: "pa.Table", form: str, output: Path | None) -> None:
         console.say(f"{console.counted(table.num_rows, 'row')} in {output}")
         return
     # Not one mapping per row: two columns may have one name.
-    rows: Sequence[tuple[Any, ...]] = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    values = [column.to_pylist(maps_as_pydicts="strict") for column in table.columns]
+    rows: Sequence[tuple[Any, ...]] = list(zip(*values, strict=True))
     if form == "json":
         repeated = sorted({name for name in columns if columns.count(name) > 1})
         if repeated:
             raise UsageError(f"several columns are named {', '.join(repeated)}; give each its own name with AS")
         console.print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    elif form == "csv":
+        return
+    rows = [tuple(map(_one_text, row)) for row in rows]
+    if form == "csv":
         console.print_csv(columns, rows)
     else:
         numbers = [name for name, kind in zip(columns, table.schema.types, strict=True) if _is_number(str(kind))]
         console.print_table(console.counted(len(rows), "row"), columns, rows, right=numbers)
+
+
+def _one_text(value: Any) -> Any:
+    """Return an array, a map or a row as JSON, since a cell is one text; any other value as it is."""
+    from mlcc_dagster.cli.console import cell_text
+
+    if not isinstance(value, (list, dict)):
+        return value
+    return json_text(value, ensure_ascii=False, default=cell_text)
 
 
 def _is_number(kind: str) -> bool:

@@ -4,6 +4,7 @@ Belongs here: what is particular to this kind: settings of the engine, what a ri
 here: making weights (`weights.py`), the server's own code (templates), the client that measures (`resources.load_client`).
 """
 
+import contextlib
 import json
 import random
 import sys
@@ -39,6 +40,7 @@ PARAMETERS = (
     PORT,
     MEMORY_LIMIT,
     Parameter("slots", "requests answered at a time", 1, 8),
+    Parameter("threads", "threads that compute, at most as many as the instance has CPUs", 1, 64),
     Parameter("kv_cache_type", "number format of the key-value cache", choices=("f16", "q8_0", "q4_0")),
 )
 
@@ -110,6 +112,10 @@ class LanguageModel:
         length = configuration.max_model_len
         if length is not None and not SHORTEST_MODEL_LEN <= length <= LONGEST_MODEL_LEN:
             problems.append(f"max_model_len must be from {SHORTEST_MODEL_LEN} to {LONGEST_MODEL_LEN}, not {length}")
+        with contextlib.suppress(ValueError):  # no number, or no local instance: others say so
+            asked, there = parameter(configuration, "threads"), cpus(configuration)
+            if asked is not None and asked > there:
+                problems.append(f"threads {asked} is more than the CPUs of {configuration.instance_type} ({there})")
         return problems
 
     def context(self, configuration: Configuration) -> Mapping[str, Any]:
@@ -192,21 +198,26 @@ LLAMACPP = LanguageModel()
 
 
 def engine_settings(configuration: Configuration) -> Mapping[str, Any]:
-    """Return how the engine runs: threads as the instance has CPUs, never more, or threads wait for each other."""
+    """Return how the engine runs: threads as the instance has CPUs unless `threads` says fewer, never more, or threads wait
+    for each other."""
     return {
         "model_name": configuration.model_name,
         "weights": WEIGHTS_FILE,
-        "threads": cpus(configuration),
+        "threads": _threads(configuration),
         "slots": parameter(configuration, "slots") or SLOTS,
         "max_model_len": configuration.max_model_len or MAX_MODEL_LEN,
         "kv_cache_type": configuration.serving_params.get("kv_cache_type", KV_CACHE_TYPE),
     }
 
 
+def _threads(configuration: Configuration) -> int:
+    return parameter(configuration, "threads") or cpus(configuration)
+
+
 def _engine_environment(configuration: Configuration) -> Mapping[str, str]:
     """Return what the engine's libraries read: the same for the process, the scripts and the container."""
     return {
-        "OMP_NUM_THREADS": str(cpus(configuration)),
+        "OMP_NUM_THREADS": str(_threads(configuration)),
         # How long a thread spins before it sleeps. Longer, two threads on two busy cores wait for each other and fall to a
         # twentieth of their speed (1 to 5 tokens a second, this: 10 to 26); shorter costs half of it on idle ones.
         "GOMP_SPINCOUNT": "1000",

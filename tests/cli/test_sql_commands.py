@@ -1,5 +1,6 @@
 """`sql` on the command line: statements, named queries, models, formats, limits, and the models as a dbt project."""
 
+import csv
 import json
 import os
 import subprocess
@@ -64,6 +65,16 @@ def test_the_list_names_every_query_and_table_and_opens_no_home(mlcc: Call, home
     text = mlcc("sql", "--list").out
     assert all(name in text for name in names)
     assert not home.exists()
+
+
+def test_arrays_maps_and_rows_are_json_in_every_format(mlcc: Call, proven_home: Path):
+    asked = "SELECT ARRAY[1.5, NULL] AS a, MAP(ARRAY['k'], ARRAY[DATE '2026-06-01']) AS m, CAST(ROW(1) AS ROW(n integer)) AS r"
+    row = {"a": ["1.5", None], "m": {"k": "2026-06-01"}, "r": {"n": 1}}
+    assert mlcc("sql", asked, "--json").document == [row]
+    header, values = mlcc("sql", asked, "--format", "csv").out.splitlines()
+    assert header == "a,m,r"
+    assert [json.loads(cell) for cell in next(csv.reader([values]))] == list(row.values())
+    assert '{"k": "2026-06-01"}' in mlcc("sql", asked).out
 
 
 def test_parquet_goes_to_its_file(mlcc: Call, proven_home: Path, tmp_path: Path):

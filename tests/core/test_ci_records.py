@@ -353,7 +353,12 @@ WRONG = [
     ({"stageResults": "[" * 100_000}, "stageResults", "is nested too deeply", "a bomb"),
     ({"stageResults": '{"build": {"error": "\\ud800"}}'}, "stageResults", "holds half a character", "half a character"),
     ({"configJson": "[" * 100_000}, "configJson", "is nested too deeply", "a bomb"),
-    ({"benchmarkConcurrencyLevels": [2**40]}, "benchmarkConcurrencyLevels", "must hold numbers from 1 to 1024", "too many"),
+    (
+        {"benchmarkConcurrencyLevels": [2**40]},
+        "benchmarkConcurrencyLevels",
+        "must hold numbers from 1 to 1024",
+        "too many",
+    ),
     ({"lastTestDuration": 1e300}, "lastTestDuration", "must be at most", "no duration of a test"),
     ({"stageResults": {"build": "pass"}}, "stageResults", "one object for each stage", "another form"),
     ({"configJson": "{"}, "configJson", "is no JSON", "broken text"),

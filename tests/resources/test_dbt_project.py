@@ -94,7 +94,8 @@ def test_every_model_is_there_with_its_references_properties_and_tests(platform:
 def test_a_model_is_written_in_duckdbs_own_sql(platform: Platform, tmp_path: Path):
     write_dbt_project(platform, PROJECT, tmp_path / "target")
     text = (tmp_path / "target" / "models" / "staging" / "stg_results.sql").read_text("utf-8")
-    assert "TRY_CAST(SUBSTRING(run_timestamp, 1, 10) AS DATE)" in text
+    assert "REGEXP_FULL_MATCH(SUBSTRING(run_timestamp, 1, 10), " in text
+    assert "TEXT" not in text, "what is known to be a text is not made one"
 
 
 def test_writing_again_brings_the_folder_up_to_date(platform: Platform, tmp_path: Path):

@@ -161,6 +161,7 @@ def test_a_requested_refresh_is_a_run_that_the_job_takes(graph: Graph) -> None:
     assert "gap_candidates" in models
     made = Counter(key.to_user_string() for key in keys if key.path[0] != "mlcc_ci")
     once = ("interaction_coverage", "unfeasible_verdicts", "success_odds", "prove_plan", "tier_report", "flakiness")
+    once += ("baselines", "regression_report", "recommendations")
     assert made == {"coverage_matrix": 2, "gap_list": 2, **dict.fromkeys(once, 1)}
 
 
