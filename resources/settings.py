@@ -32,6 +32,8 @@ class Settings:
     `scan_interval_seconds`: from one scan for due configurations to the next; `scan_max_concurrency`: scanned runs at once.
     `notify_webhook`: where failed runs are told; whoever knows it may post there, so it is never shown.
     `ui_url`: where the Dagster page is, for links to a run.
+    `athena_workgroup`, `athena_output` (an `s3://` address): where `mlcc sql --engine athena` asks, and where Athena writes the
+    result, unless the workgroup says it; `aws_region`: the region, unless the environment or a profile says it.
     """
 
     executor: str = "local"
@@ -47,6 +49,9 @@ class Settings:
     scan_max_concurrency: int = 1
     notify_webhook: str | None = field(default=None, repr=False)
     ui_url: str | None = None
+    athena_workgroup: str = "primary"
+    athena_output: str | None = None
+    aws_region: str | None = None
 
 
 def home_root() -> Path:

@@ -96,6 +96,20 @@ def checked(sql: str, relations: Relations = NO_RELATIONS) -> "exp.Query":
     Raises `SqlError` unless it is exactly one SELECT (with CTEs and set operations) over known tables, made of the syntax and
     the functions that are answered locally.
     """
+    from sqlglot import exp
+
+    tree = one_select(sql)
+    for node in tree.walk():
+        _check_node(node, sql)
+    _check_words(sql)
+    for table in tree.find_all(exp.Table):
+        _check_table(table, sql, relations)
+    return tree
+
+
+def one_select(sql: str) -> "exp.Query":
+    """Parse a statement as Athena would and return its tree. Raises `SqlError` unless it is exactly one SELECT that writes
+    nothing; tables and functions are not looked at."""
     import sqlglot
     from sqlglot import exp
     from sqlglot.errors import SqlglotError
@@ -117,10 +131,7 @@ def checked(sql: str, relations: Relations = NO_RELATIONS) -> "exp.Query":
         kind = sql.split(None, 1)[0].upper().rstrip(";")
         raise SqlError(f"{kind} is not allowed{place_of(sql, kind)}; results are read-only, write one SELECT")
     for node in tree.walk():
-        _check_node(node, sql)
-    _check_words(sql)
-    for table in tree.find_all(exp.Table):
-        _check_table(table, sql, relations)
+        _check_reads_only(node, sql)
     return tree
 
 
@@ -129,13 +140,18 @@ def too_deep() -> SqlError:
     return SqlError("the statement is nested too deeply to be read; break it up with WITH")
 
 
+def _check_reads_only(node: "exp.Expr", sql: str) -> None:
+    from sqlglot import exp
+
+    if isinstance(node, (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Into, exp.Command)):
+        name = node.key.upper()
+        raise SqlError(f"{name} is not allowed{place_of(sql, name)}; results are read-only, write one SELECT")
+
+
 def _check_node(node: "exp.Expr", sql: str) -> None:
     from sqlglot import exp
 
     kind = type(node).__name__
-    if isinstance(node, (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Into, exp.Command)):
-        name = node.key.upper()
-        raise SqlError(f"{name} is not allowed{place_of(sql, name)}; results are read-only, write one SELECT")
     if isinstance(node, (exp.Func, exp.Binary)) and "start" in node.meta:
         _check_function(node, sql)
     elif isinstance(node, (exp.JSONExtract, exp.JSONExtractScalar)):

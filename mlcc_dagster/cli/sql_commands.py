@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from resources.sql_engine import SqlEngine
 
 FORMATS = ("table", "csv", "json", "parquet")
+DUCKDB, ATHENA = "duckdb", "athena"
 ASK = "ask"
 
 
@@ -86,11 +87,15 @@ def ask(
         int | None,
         typer.Option(metavar="MB", help="How much memory it may take (default: sql_memory_mb of the settings)."),
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help="Who answers: duckdb, here over this home, or athena, over the account's mlcc_ci.")
+    ] = DUCKDB,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Answer one SELECT, written out or named.
 
-    The tables are mlcc_ci.benchmark_results and the models, which are computed from the same results at this moment.
+    The tables are mlcc_ci.benchmark_results and the models, which are computed from the same results at this moment. With
+    --engine athena the same text goes to Athena unchanged.
     """
     from mlcc_dagster.cli.opening import open_platform, warn_of_skipped
     from resources.sql_engine import SqlError
@@ -98,17 +103,24 @@ def ask(
     from resources.sql_models import shipped_query
 
     form = "json" if json else format
-    _check_request(query, named, list_all, form, output, limit, seconds, memory)
+    _check_request(query, named, list_all, form, output, limit, seconds, memory, engine)
     if list_all:
         show_list(form)
         return
     statement = query if query is not None else shipped_query(named or "").sql
+    if engine == ATHENA:
+        from resources.athena_engine import AthenaEngine
+        from resources.home import Home
+
+        rows = AthenaEngine.of(Home.current().settings, seconds=seconds).query(statement)
+        show_rows(rows.slice(0, limit) if limit else rows, form, output)
+        return
     # before a home is made for a statement that cannot be answered
     reads_models = _reads_models(statement)
     platform = open_platform(to_read=True)
-    engine = _engine(platform, reads_models, seconds, memory)
-    with last_limits(engine.seconds, engine.memory_mb, exit_code=SqlError.exit_code, say=_last_words):
-        table = engine.query(statement)
+    local = _engine(platform, reads_models, seconds, memory)
+    with last_limits(local.seconds, local.memory_mb, exit_code=SqlError.exit_code, say=_last_words):
+        table = local.query(statement)
     if limit:
         table = table.slice(0, limit)
     warn_of_skipped(platform)
@@ -130,6 +142,7 @@ def _check_request(
     limit: int,
     seconds: float | None,
     memory: int | None,
+    engine: str,
 ) -> None:
     from mlcc_dagster.core.exceptions import InvalidInput, UsageError
 
@@ -148,6 +161,10 @@ def _check_request(
         problems.append(f"--seconds cannot be {seconds:g}; give a number above 0")
     if memory is not None and memory < 1:
         problems.append(f"--memory cannot be {memory}; give a number of MB above 0")
+    if engine not in (DUCKDB, ATHENA):
+        problems.append(f"no engine '{engine}'; use {DUCKDB} or {ATHENA}")
+    if engine == ATHENA and memory is not None:
+        problems.append("--memory is a limit of duckdb; Athena's is its workgroup's, drop the option")
     if problems:
         raise UsageError(problems[0]) if len(problems) == 1 else InvalidInput("the request", problems)
 

@@ -102,7 +102,7 @@ def test_a_family_without_a_possible_vector_here_has_zeros_and_no_gaps(graph: Gr
 def test_a_lifecycle_run_does_not_read_the_whole_store(graph: Graph) -> None:
     run = graph.run()
     assert checks_of(run) == {}
-    assert len(checks_of(graph.refresh())) == 5
+    assert len(checks_of(graph.refresh())) == 6
 
 
 def test_the_checks_pass_on_what_a_run_wrote(graph: Graph) -> None:

@@ -102,6 +102,8 @@ def test_a_limit_shortens_every_format(mlcc: Call, proven_home: Path):
         (("SELECT 1", "--limit", "-1"), "--limit cannot be -1"),
         (("SELECT 1", "--seconds", "0"), "--seconds cannot be 0"),
         (("SELECT 1", "--memory", "0"), "--memory cannot be 0"),
+        (("SELECT 1", "--engine", "presto"), "no engine 'presto'; use duckdb or athena"),
+        (("SELECT 1", "--engine", "athena", "--memory", "9"), "--memory is a limit of duckdb"),
         (("SELECT 1 FROM mlcc_ci.latest_results",), "nearest are mlcc_ci.latest_result"),
         (("SELECT 1", "--limit", "-1", "--memory", "0"), "--memory cannot be 0"),
     ],

@@ -191,8 +191,8 @@ def test_a_dry_run_says_what_a_plan_weighs(platform: Platform) -> None:
     estimates = Estimates.take(platform)
     for target in targets[:2]:
         asked = (target.configuration, target.config_id, DEFAULT_STAGES)
-        assert forecast.seconds[target.config_id] == estimates.seconds(*asked)
-        assert forecast.usd[target.config_id] == estimates.usd(*asked)
+        assert forecast.seconds[target.config_id] == pytest.approx(estimates.seconds(*asked))
+        assert forecast.usd[target.config_id] == pytest.approx(estimates.usd(*asked))
     assert forecast.sentence.startswith("2 of 3 configurations run here, about ")
     assert forecast.sentence.endswith("(1 learned from past runs); the tier's ceiling is 1 USD")
     document = forecast.to_json()
