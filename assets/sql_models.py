@@ -12,6 +12,7 @@ import dagster as dg
 from assets.ci import ALL_GATES, flakiness
 from assets.coverage import ALL_RESULTS, coverage_matrix, gap_list
 from assets.lifecycle import OWNER
+from assets.triage import triage_matrix
 from assets.verdicts import unfeasible_verdicts
 from resources.dagster_resources import PlatformResource
 from resources.model_runs import ModelRun, TestOutcome, run_models
@@ -26,6 +27,7 @@ SOURCE_ASSETS: dict[str, dg.AssetDep] = {
     "gap_list": dg.AssetDep(gap_list.key, partition_mapping=dg.AllPartitionMapping()),
     "possible_vectors": dg.AssetDep(coverage_matrix.key, partition_mapping=dg.AllPartitionMapping()),
     "unfeasible_verdicts": dg.AssetDep(unfeasible_verdicts.key),
+    "triage_cells": dg.AssetDep(triage_matrix.key, partition_mapping=dg.AllPartitionMapping()),
 }
 """The asset that each source of the models is published by."""
 

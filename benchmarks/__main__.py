@@ -16,6 +16,7 @@ MODULES: dict[str, str] = {
     "language_model": "our front against the engine behind it; quantizations against full precision",
     "store": "the documented queries, many small files, and appending one result",
     "change_points": "the search for changes of level against Apache Otava, its false alarms and what it finds",
+    "triage_trials": "deciding which trial comes next in a matrix; `python -m benchmarks.triage_trials` plays 200 matrices",
     "path_prover": "gaps, interaction coverage and substitution against their plain forms and the promised seconds",
 }
 

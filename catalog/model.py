@@ -300,9 +300,9 @@ class Constraint:
 @dataclass(frozen=True)
 class SearchDimension:
     """What a search for a better setting may change. `sets` is the field of a configuration or the serving parameter that
-    holds it; `server` none where it is of every server. `values` are in the order of the file; a range has `bounds` (least,
-    most) and none of them. `default` is what a configuration runs with that does not set it: `VCPUS` as many as its
-    instance has, none what the server decides. `sweepable` is false for what is declared for later."""
+    holds it; `server` none where it is of every server of language models. `values` are in the order of the file; a range has
+    `bounds` (least, most) and none of them. `default` is what a configuration runs with that does not set it: `VCPUS` as many
+    as its instance has, none what the server decides. `sweepable` is false for what is declared for later."""
 
     name: str
     server: str | None
@@ -466,11 +466,13 @@ class Catalog:
         local = instance is not None and instance.local
         return None if config is None else _DEFAULT_WORKLOADS.get((config.kind, local))
 
-    def search_space(self, server: str) -> tuple[SearchDimension, ...]:
-        """Return what may be changed of a server: the general dimensions, its own in the place of those of the same name, then
-        its own of other names."""
-        own = {each.name: each for each in self.search_dimensions if each.server == server}
-        general = {each.name: each for each in self.search_dimensions if each.server is None}
+    def search_space(self, deployment_config: str) -> tuple[SearchDimension, ...]:
+        """Return what may be changed of a deployment configuration: the general dimensions where it serves language models, those
+        of its server in the place of those of the same name, then those of its server of other names."""
+        config = self.deployment_configs[deployment_config]
+        generative = config.kind == "language-model"
+        own = {each.name: each for each in self.search_dimensions if each.server == config.server}
+        general = {each.name: each for each in self.search_dimensions if each.server is None and generative}
         return tuple((general | own).values())
 
     def family_of(self, model_name: str | None) -> str:

@@ -23,10 +23,11 @@ from assets.recommendations import recommendations
 from assets.regressions import ASSETS as REGRESSION_ASSETS
 from assets.regressions import CHECKS as REGRESSION_CHECKS
 from assets.sql_models import sql_models
+from assets.triage import triage_job, triage_matrix
 from assets.verdicts import unfeasible_verdicts
 from mlcc_dagster.jobs import JOBS
 from resources.dagster_resources import PlatformResource, handoff_io_manager
-from sensors import notifying, path_proving, scanning, tier_schedules, upkeep
+from sensors import notifying, path_proving, scanning, tier_schedules, triage_runs, upkeep
 
 
 def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -48,17 +49,19 @@ def build_defs(*, resource_overrides: Mapping[str, Any] | None = None) -> dg.Def
             *REGRESSION_ASSETS,
             recommendations,
             *GATE_ASSETS,
+            triage_matrix,
             compacted_results,
             sql_models,
         ],
         asset_checks=[*COVERAGE_CHECKS, *CI_CHECKS, *REGRESSION_CHECKS, *GATE_CHECKS],
-        jobs=[*JOBS, compaction_job, gate_job],
+        jobs=[*JOBS, compaction_job, gate_job, triage_job],
         sensors=[
             *upkeep.SENSORS,
             *notifying.SENSORS,
             *tier_schedules.SENSORS,
             *scanning.SENSORS,
             *path_proving.SENSORS,
+            *triage_runs.SENSORS,
         ],
         schedules=[compaction_schedule, *tier_schedules.SCHEDULES, *path_proving.SCHEDULES],
         resources=resources | dict(resource_overrides or {}),

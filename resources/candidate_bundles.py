@@ -19,6 +19,7 @@ from functools import cached_property
 from hashlib import file_digest, sha256
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from mlcc_dagster.core.exceptions import InvalidInput, MlccError, UsageError
 from mlcc_dagster.core.registry_chain import canonical
@@ -28,11 +29,18 @@ from resources.optional_packages import optional_package
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 """How MLflow names a run."""
 
+_SQLITE = re.compile(r"sqlite(?:\+\w+)?:///([^?]*)(?:\?.*)?")
 FINISHED = "FINISHED"
 _SHOWN_PROBLEMS = 10
 
-_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-"""Set before MLflow is imported, unless a person has: it would report its use to its makers, and draw bars into logs."""
+_MLFLOW = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+"""Set before MLflow is imported, unless a person has: it would report its use to its makers, draw bars into logs, and ask a
+server that is not there for some four minutes (the timeout is in seconds, of each request)."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +124,19 @@ def fetch_run(home: Home, run_id: str, *, artifact: str = "", tracking_uri: str 
     place = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not place:
         raise UsageError("no tracking store is named; give --tracking-uri or set MLFLOW_TRACKING_URI")
-    for name, value in _QUIET.items():
+    _check_local_store(place)
+    for name, value in _MLFLOW.items():
         os.environ.setdefault(name, value)
     tracking = optional_package("mlflow.tracking", extra="gate", purpose="fetching a run of MLflow")
     errors: Any = optional_package("mlflow.exceptions", extra="gate", purpose="fetching a run of MLflow")
     candidates = home.root / "candidates"
     incoming = candidates / f".incoming-{os.getpid()}-{secrets.token_hex(4)}"
-    incoming.mkdir(parents=True)
+    try:
+        incoming.mkdir(parents=True)
+    except OSError as error:
+        raise MlccError(
+            f"{candidates} cannot be written to ({error.strerror}); name another home with MLCC_HOME"
+        ) from error
     try:
         client = tracking.MlflowClient(tracking_uri=place)
         run = client.get_run(run_id)
@@ -143,6 +157,10 @@ def fetch_run(home: Home, run_id: str, *, artifact: str = "", tracking_uri: str 
         return FetchedRun(folder, bundle, run_id, experiment, artifact)
     except errors.MlflowException as error:
         sentence = " ".join(str(error).split())[:300]
+        if "Max retries exceeded" in sentence or "failed with exception" in sentence:
+            raise UsageError(
+                f"cannot reach the tracking store {_shown_place(place)}; start it, or name another with --tracking-uri"
+            ) from error
         raise UsageError(
             f"MLflow has no such bundle ({sentence}); check the run id, the artifact and the store"
         ) from error
@@ -152,6 +170,23 @@ def fetch_run(home: Home, run_id: str, *, artifact: str = "", tracking_uri: str 
         ) from error
     finally:
         shutil.rmtree(incoming, ignore_errors=True)
+
+
+def _check_local_store(place: str) -> None:
+    """Raise `UsageError` where a tracking store on this machine is not there: MLflow would make an empty one and say that the
+    run is unknown."""
+    database = _SQLITE.fullmatch(place)
+    parts = urlsplit(place)
+    path = database[1] if database else unquote(parts.path) if parts.scheme == "file" else place
+    here = database or parts.scheme in ("", "file")
+    if here and path not in ("", "databricks") and not Path(path).exists():
+        raise UsageError(f"there is no tracking store {path}; name the one that has the run with --tracking-uri")
+
+
+def _shown_place(place: str) -> str:
+    """Return an address without the name and password that it may hold."""
+    parts = urlsplit(place)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
 
 def _files_below(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -155,7 +155,8 @@ def begin(platform: Platform, request: RunRequest, owner: Owner, *, now: datetim
         lease_seconds=settings.lease_seconds,
         run_type=request.run_type,
         tier=request.tier or (entry.tier if entry else None),
-        benchmark=measured or plan,
+        # a record that is made now keeps what it measures by itself
+        benchmark=plan,
     )
     if isinstance(claim, Refused):
         if request.reservation:

@@ -16,6 +16,7 @@ from resources.result_store import Snapshot
 from resources.sql_engine import TABLE, Relation, SqlEngine
 from resources.sql_models import Source, SqlProject, shipped_project
 from resources.survey import Survey
+from resources.triage.kept_runs import cell_rows, kept_runs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -164,11 +165,17 @@ def _verdicts(sources: PlatformSources, snapshot: Snapshot) -> Iterator[Row]:
         yield _dimensions(verdict.vector) | {"live": verdict.live, "why": verdict.why, "since": since}
 
 
+def _triage_cells(sources: PlatformSources, snapshot: Snapshot) -> Iterator[Row]:
+    for run in kept_runs(sources.platform.home):
+        yield from cell_rows(run)
+
+
 _READERS: Mapping[str, Callable[[PlatformSources, Snapshot], Iterator[Row]]] = {
     "ci_attempts": _attempts,
     "ci_records": _records,
     "ci_stability": _stability,
     "gap_list": _gaps,
     "possible_vectors": _vectors,
+    "triage_cells": _triage_cells,
     "unfeasible_verdicts": _verdicts,
 }

@@ -4,7 +4,7 @@ Belongs here: reading the store once and handing it to the pure rules; which con
 here: the rules (`core.recommendation`), showing them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mlcc_dagster.core.compared_metrics import ComparedMetric
@@ -42,6 +42,15 @@ class Recommender:
                 found.append(each)
         return tuple(found)
 
+    @property
+    def config_ids(self) -> frozenset[str]:
+        """The ids of the configurations that were measured, also those that were only imported."""
+        return frozenset(each.config_id for each in self.samples if each.config_id)
+
+    def subject_measured(self, config_id: str) -> Subject:
+        """Return a configuration of `config_ids` as its rows describe it, for one that this home has no record of."""
+        return Subject.measured([each for each in self.samples if each.config_id == config_id])
+
     def _given(self, subject: Subject, strategy: str) -> tuple[Sample, ...]:
         if strategy != "marginal":
             return self.samples
@@ -51,14 +60,14 @@ class Recommender:
         return exact or tuple(each for each in there if each.model_family == subject.model_family)
 
 
-def subject_of(platform: Platform, model: str, instance: str) -> Subject:
-    """Return the configuration that a model and an instance type mean: the one that is known; where none is, the model with
-    the settings that are the default, behind any server.
+def subject_of(platform: Platform, samples: Sequence[Sample], model: str, instance: str) -> Subject:
+    """Return the configuration that a model and an instance type mean: the one that is known; where none is, the model behind
+    any server, with the settings that all of its `samples` there share, and the default of the others.
 
-    Raises `UsageError` for an instance type that the catalog does not have, and where several configurations are meant: it names
-    them.
+    Raises `UsageError` for an instance type that neither the catalog nor a sample has, and where several configurations are
+    meant: it names them.
     """
-    if instance not in platform.catalog.instances:
+    if instance not in platform.catalog.instances and all(each.instance_type != instance for each in samples):
         raise UsageError(f"no instance type '{instance}' in the catalog; `mlcc catalog list` shows those in use")
     known = {
         config_id: each
@@ -75,7 +84,7 @@ def subject_of(platform: Platform, model: str, instance: str) -> Subject:
         raise UsageError(
             f"{len(known)} configurations of {model} on {instance} are known ({named}); name the present one with --config"
         )
-    return Subject.of(
+    default = Subject.of(
         Configuration(
             deployment_config="",
             model_name=model,
@@ -83,4 +92,6 @@ def subject_of(platform: Platform, model: str, instance: str) -> Subject:
             instance_type=instance,
             region="",
         )
-    ).of_any_server()
+    )
+    there = [each for each in samples if each.model_name == model and each.instance_type == instance]
+    return default.of_any_server().with_common(there)

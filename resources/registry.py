@@ -87,7 +87,7 @@ class Registry:
         except FileNotFoundError:
             return Chain()
         except OSError as error:
-            raise MlccError(f"cannot read {self.index} ({error.strerror}); give yourself the permission") from error
+            raise MlccError(f"cannot read {self.index} ({error.strerror}); {_advice(error)}") from error
         chain = read_chain(content)
         if chain.faults:
             return chain
@@ -210,10 +210,19 @@ class Registry:
         from filelock import FileLock, Timeout  # imported here: reading needs no lock
 
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.root / LOCK, timeout=LOCK_SECONDS):
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(self.root / LOCK, timeout=LOCK_SECONDS).acquire()
+            except Timeout:
+                raise
+            except OSError as error:
+                raise MlccError(
+                    f"the folder {self.root} of the registry cannot be written to ({error.strerror}); {_advice(error)}"
+                ) from error
+            with lock:
                 # Killed before its rename, a writer leaves its half; nobody else writes while the lock is held.
-                for left in self.root.glob(f"{INDEX}.*.tmp"):
+                target = Path(os.path.realpath(self.index))
+                for left in target.parent.glob(f"{target.name}.*.tmp"):
                     left.unlink(missing_ok=True)
                 chain = self.read()
                 if chain.faults:
@@ -235,6 +244,13 @@ class Registry:
         before = b"".join(known.to_bytes() for known in chain.lines)
         replace_durably(self.index, before + line.to_bytes())
         return line
+
+
+def _advice(error: OSError) -> str:
+    """Return what to do where the folder of the registry cannot be used."""
+    if isinstance(error, PermissionError):
+        return f"give yourself the permission, or name another folder with {PLACE_VARIABLE}"
+    return f"name a folder that can be made with {PLACE_VARIABLE} or MLCC_HOME"
 
 
 def open_registry(home: Home, *, env: str | None = None) -> Registry:

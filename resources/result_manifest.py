@@ -118,7 +118,9 @@ def switch_manifest(root: Path, entries: Iterable[Merged], *, after: Manifest) -
 
 
 def replace_durably(path: Path, content: bytes) -> None:
-    """Write a file so that its name holds either what it held before or all of the new content, also after a power cut."""
+    """Write a file so that its name holds either what it held before or all of the new content, also after a power cut. A name
+    that is a link stays one: the file that it leads to is written."""
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:

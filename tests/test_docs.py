@@ -233,7 +233,7 @@ def test_the_tour_names_real_commands_and_shows_an_output_for_each_step(tour: Mo
             assert command.split()[1] in COMMANDS
 
 
-RUNS_SOMETHING = ("mlcc run", "mlcc path-prove")
+RUNS_SOMETHING = ("mlcc run", "mlcc path-prove", "mlcc triage run")
 
 
 def test_the_commands_of_the_tour_that_run_nothing_work_on_a_fresh_home(tour: ModuleType, tmp_path: Path):

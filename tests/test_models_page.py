@@ -40,6 +40,12 @@ def test_every_source_and_named_query_is_on_the_page():
     assert rows(SECTIONS["Named queries"]) == [(each.name, each.answers) for each in PROJECT.queries]
 
 
+def test_every_column_of_the_table_of_triage_cells_is_on_the_page():
+    said = re.findall(r"^\| `(\w+)` \| (\w+) \| (\S*) ?\| (.*) \|$", SECTIONS["Columns of triage_cells"], re.M)
+    columns = PROJECT.sources["triage_cells"].columns
+    assert said == [(each.name, each.data_type, each.unit or "", each.description) for each in columns]
+
+
 def test_every_column_of_every_mart_is_on_the_page_with_its_type_unit_and_description():
     parts = re.split(r"^### `(\w+)`$", SECTIONS["Columns of the marts"], flags=re.M)
     said = {

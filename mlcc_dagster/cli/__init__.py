@@ -144,8 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except Exception as error:
+        from mlcc_dagster.cli.console import harmless  # a sentence may name what a file from elsewhere says
+
         sentence, code = explained(error, words)
-        sys.stderr.write(f"mlcc: {sentence}\n")
+        sys.stderr.write(f"mlcc: {harmless(sentence)}\n")
     finally:
         store_log.setLevel(level)
     sys.exit(code)

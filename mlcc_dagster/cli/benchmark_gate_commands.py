@@ -50,6 +50,7 @@ def benchmarks(
     Exit as `mlcc gate`. The decision is not recorded: what may be deployed is decided by `mlcc gate`.
     """
     from mlcc_dagster.cli import console
+    from mlcc_dagster.cli.input_files import both_read
     from mlcc_dagster.core.benchmark_gate import decide_benchmarks
     from mlcc_dagster.core.exceptions import UsageError
     from mlcc_dagster.core.model_registry import PROD
@@ -57,7 +58,8 @@ def benchmarks(
     from resources.registry import open_registry
 
     given = _tolerances(tolerance or [])
-    decision = decide_benchmarks(_read(baseline), _read(candidate), rule=rule, tolerance_pct=given)
+    before, after = both_read(lambda: _read(baseline), lambda: _read(candidate))
+    decision = decide_benchmarks(before, after, rule=rule, tolerance_pct=given)
     if decision.loosened and open_registry(Home.current()).env == PROD:
         raise UsageError(
             f"--tolerance is looser than committed for {', '.join(decision.loosened)}, which in production nobody may; "
@@ -165,6 +167,7 @@ def _tolerances(texts: list[str]) -> dict[str, float]:
 
 def _show(decision: "BenchmarkDecision") -> None:
     from mlcc_dagster.cli import console
+    from mlcc_dagster.core.compared_metrics import digits_apart
 
     if decision.loosened:
         console.warn(f"LOOSENED for {', '.join(decision.loosened)}: more is tolerated than the baseline does")
@@ -187,7 +190,7 @@ def _show(decision: "BenchmarkDecision") -> None:
                 [
                     cell.name,
                     *(f"{value:.4g} {cell.metric.unit}" for value in cell.medians),
-                    f"{cell.worse_pct:+.1f} %",
+                    f"{cell.worse_pct:+.{digits_apart(cell.worse_pct, cell.tolerance_pct)}f} %",
                     f"{cell.tolerance_pct:g} %",
                     fixed[cell.name].verdict,
                     paired[cell.name].verdict,
@@ -199,7 +202,7 @@ def _show(decision: "BenchmarkDecision") -> None:
             below=[f"rule {name}: {found.verdict}" for name, found in decision.rules.items()],
         )
     for reason in decision.reasons:
-        console.say(f"- {reason}")
+        console.say(f"- {console.cell_text(reason)}")
     console.say(decision.sentence)
 
 

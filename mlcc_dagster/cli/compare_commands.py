@@ -92,8 +92,9 @@ def show(found: "Comparison", histories: "MeasuredHistories") -> None:
             below.append(f"{name}: {subject.reason}")
         for level in subject.buckets:
             for each in level.metrics:
-                delta = None if each.delta_pct is None else f"{each.delta_pct:+.1f} %"
-                numbers = (number_text(each.current), number_text(each.baseline), delta, f"{each.threshold_pct:g} %")
+                delta = None if each.delta_pct is None else f"{each.delta_pct:+.{each.delta_decimals}f} %"
+                values = (number_text(value, each.value_digits) for value in (each.current, each.baseline))
+                numbers = (*values, delta, f"{each.threshold_pct:.12g} %")
                 rows.append([name, level.bucket.load, each.metric.alias, *numbers, each.verdict.value])
                 if each.reason is not None:
                     below.append(f"{name}, {level.bucket.load}: {each.reason}")
@@ -102,13 +103,29 @@ def show(found: "Comparison", histories: "MeasuredHistories") -> None:
                 for hint in efficiency_hints(level.current.observed)
             ]
     if not found.configurations:
-        below.append("nothing was measured here yet; `mlcc run --tier local` measures the local tier")
+        below.append(_nothing(histories))
     console.print_table(
         f"{found.verdict.value} against the baseline {found.baseline}",
         ["configuration", "load", "metric", "newest", "baseline", "change", "allowed", "status"],
         rows,
         right=["newest", "baseline", "change", "allowed"],
         below=below,
+    )
+
+
+def _nothing(histories: "MeasuredHistories") -> str:
+    from mlcc_dagster.cli import console
+    from mlcc_dagster.cli.targets import SHOWN_MATCHES
+
+    names = sorted({histories.name_of(config_id) for config_id, _ in histories.series.subjects})
+    if not names:
+        return "nothing was measured here yet; `mlcc run --tier local` measures the local tier"
+    whose = ", ".join(sorted({executor for _, executor in histories.series.subjects}))
+    shown = ", ".join(names[:SHOWN_MATCHES]) + (", ..." if len(names) > SHOWN_MATCHES else "")
+    counted = console.counted(len(names), "configuration")
+    return (
+        f"the executor {histories.executor} measured nothing here, but there are results of {counted} by others "
+        f"({whose}): {shown}; `mlcc compare --config ID` compares one"
     )
 
 
@@ -230,22 +247,19 @@ def take_histories(executor: str | None) -> "tuple[Platform, MeasuredHistories]"
 def measured_config_id(platform: "Platform", histories: "MeasuredHistories", text: str) -> str:
     """Return the config id that a text names: of the catalog, registered, or only measured (imported rows). Raises
     `UsageError` as `targets.one_configuration` does."""
-    from mlcc_dagster.cli.targets import one_configuration, registered_configurations
+    from mlcc_dagster.cli.targets import named_config_id, registered_configurations
 
     measured = {config_id for config_id, _ in histories.series.subjects}
-    if text in measured:
-        return text
-    registered = registered_configurations(platform.home)
-    near = sorted(config_id for config_id in measured - registered.keys() if text and config_id.startswith(text))
-    catalog_ids = set(platform.entries_by_id)
-    if len(near) == 1 and not any(key.startswith(text) for key in (*catalog_ids, *registered)):
-        return near[0]
-    return one_configuration(platform.catalog, registered, text)[0]
+    return named_config_id(platform.catalog, registered_configurations(platform.home), text, measured=measured)
 
 
-def number_text(value: float | None) -> str | None:
-    """Return a measured value with as many digits as tell something, none where it is absent."""
-    return None if value is None else f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+def number_text(value: float | None, digits: int = 4) -> str | None:
+    """Return a measured value with as many digits as tell something (from 1,000 on all before the point), none where it is
+    absent."""
+    if value is None:
+        return None
+    whole = len(f"{abs(value):.0f}")
+    return f"{value:.{digits}g}" if abs(value) < 1000 else f"{value:.{max(0, digits - whole)}f}"
 
 
 def who() -> str:

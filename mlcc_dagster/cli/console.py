@@ -50,13 +50,25 @@ def undiverted_err() -> Iterator["Console"]:
 
 
 def say(text: str = "") -> None:
-    """Print one line of plain text to standard output; half characters (of broken input) as escapes."""
-    print(text.encode("utf-8", "backslashreplace").decode("utf-8"))  # noqa: T201
+    """Print one line of plain text to standard output; half characters (of broken input) and control characters as escapes,
+    but for tabs and the ends of lines."""
+    print(harmless(text))  # noqa: T201
 
 
 def warn(text: str) -> None:
-    """Print one warning to standard error."""
-    print(f"warning: {text}", file=sys.stderr)  # noqa: T201
+    """Print one warning to standard error, escaped as by `say`."""
+    print(f"warning: {harmless(text)}", file=sys.stderr)  # noqa: T201
+
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_JSON_CONTROLS = {code: f"\\u{code:04x}" for code in _CONTROLS}
+"""Control characters as escapes: what came from elsewhere must not command a terminal."""
+
+
+def harmless(text: str) -> str:
+    """Return a text that cannot command a terminal: control characters (but tabs and the ends of lines) and half characters as
+    escapes."""
+    return text.translate(_CONTROLS).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @contextlib.contextmanager
@@ -87,7 +99,8 @@ def print_json(document: Any) -> None:
     JSON has no word for numbers that are not finite: they are the texts `NaN`, `Infinity` and `-Infinity`, never null,
     which means absent. Bytes are hexadecimal text, dates and decimals their usual text.
     """
-    say(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False, default=_json_text))
+    text = json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False, default=_json_text)
+    say(text.translate(_JSON_CONTROLS))
 
 
 def print_table(

@@ -63,7 +63,9 @@ def gate(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Decide whether a candidate may replace the baseline, bucket by bucket; both rules are shown, one decides.
+    """Decide bucket by bucket whether a candidate may go on.
+
+    Both rules are shown, one decides.
 
     Exit 0 promote, 1 blocked (documents that do not belong together included), 3 inconclusive, 2 a file that cannot be read.
     Where the candidate is registered the decision is recorded in the model registry.
@@ -77,9 +79,10 @@ def gate(
     if candidate is None:
         if tolerance is None and rule is None and baseline == BASELINE and not json:
             show_help(context)
-            return
+            raise typer.Exit(2)  # a line of the CI whose variables are all empty has judged nothing
         raise UsageError("--candidate is missing; name the evaluation that `mlcc evaluate` wrote")
     from mlcc_dagster.cli import console
+    from mlcc_dagster.cli.input_files import both_read
     from mlcc_dagster.core.gate import DEFAULT_RULE, decide
     from mlcc_dagster.core.model_registry import PROD
     from resources.gate_documents import record
@@ -87,12 +90,13 @@ def gate(
     from resources.registry import open_registry
 
     registry = open_registry(Home.current())
-    read_candidate, candidate_file = _candidate(candidate)
-    read_baseline, baseline_file = _baseline(baseline)
+    (read_candidate, candidate_file), (read_baseline, baseline_file) = both_read(
+        lambda: _candidate(candidate), lambda: _baseline(baseline)
+    )
     decision = decide(
         read_baseline,
         read_candidate,
-        rule=rule or DEFAULT_RULE,
+        rule=DEFAULT_RULE if rule is None else rule,
         tolerance=tolerance,
         sources={"env": registry.env, "candidate_file": candidate_file, "baseline_file": baseline_file},
     )
@@ -173,7 +177,7 @@ def update_baseline(
             console.warn(f"another evaluation set than before ({before.eval_set_dvc_hash}): accuracies do not compare")
         for name, drop in lower.items():
             console.warn(
-                f"bucket {name} is {100 * drop:.1f} pp lower than in the last baseline; the gate follows it down"
+                f"bucket {console.cell_text(name)} is {100 * drop:.1f} pp lower than in the last baseline; the gate follows it down"
             )
         if made.tolerance_before is not None:
             console.warn(f"the tolerance changes from {made.tolerance_before} to {made.tolerance_pp}")
@@ -281,19 +285,25 @@ def _evaluated(candidate: "CandidateEvaluation | None") -> dict[str, Any] | None
 
 def _show(decision: "GateDecision", recorded: "Recorded") -> None:
     from mlcc_dagster.cli import console
+    from mlcc_dagster.core.compared_metrics import digits_apart
     from mlcc_dagster.core.gate import points
 
     tolerance = decision.tolerance
+    allowed = 100 * tolerance.value
     if tolerance.loosened:
+        committed = tolerance.committed or 0.0
+        digits = digits_apart(allowed, 100 * committed)
         console.warn(
-            f"LOOSENED: judged with {points(tolerance.value)} where the baseline tolerates "
-            f"{points(tolerance.committed or 0.0)}; the evidence says so"
+            f"LOOSENED: judged with {points(tolerance.value, digits)} where the baseline tolerates "
+            f"{points(committed, digits)}; the evidence says so"
         )
     if decision.compared:
         document = decision.to_json()
         fixed, paired = (decision.rules[name].buckets for name in ("fixed", "noninferiority"))
+        apart = [digits_apart(100 * row["difference"], allowed) for row in document["buckets"].values()]
+        digits = max(apart, default=1)
         console.print_table(
-            f"{len(document['buckets'])} buckets, tolerated {points(tolerance.value)}",
+            f"{len(document['buckets'])} buckets, tolerated {points(tolerance.value, digits)}",
             [
                 "bucket",
                 "n",
@@ -311,7 +321,7 @@ def _show(decision: "GateDecision", recorded: "Recorded") -> None:
                     row["n"],
                     f"{row['baseline']:.4f}",
                     f"{row['candidate']:.4f}",
-                    f"{100 * row['difference']:+.1f} pp",
+                    f"{100 * row['difference']:+.{digits}f} pp",
                     fixed[name].verdict,
                     *_paired_cells(paired.get(name)),
                 ]
@@ -325,7 +335,7 @@ def _show(decision: "GateDecision", recorded: "Recorded") -> None:
             ],
         )
     for reason in decision.reasons:
-        console.say(f"- {reason}")
+        console.say(f"- {console.cell_text(reason)}")
     console.say(decision.sentence)
     if recorded.line is not None:
         console.say(f"recorded in the model registry, line {recorded.line}")

@@ -5,11 +5,30 @@ Belongs here: its bytes as text, and the sentence where that cannot be had. Not 
 
 import gzip
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from mlcc_dagster.core.exceptions import UsageError
+from mlcc_dagster.core.exceptions import InvalidInput, UsageError
 
 _GZIP = b"\x1f\x8b"
+
+One = TypeVar("One")
+Other = TypeVar("Other")
+
+
+def both_read(one: Callable[[], One], other: Callable[[], Other]) -> tuple[One, Other]:
+    """Read two files of one request. Raises the `UsageError` of the one that cannot be read, `InvalidInput` naming both where
+    neither can: whoever mends the first must not meet the second only then."""
+    try:
+        first = one()
+    except UsageError as refused:
+        try:
+            other()
+        except UsageError as also:
+            raise InvalidInput("the request", [str(refused), str(also)]) from also
+        raise
+    return first, other()
 
 
 def text_of(path: Path, what: str) -> str:

@@ -34,15 +34,18 @@ def recommend(
     executor: Executor = None,
     json: Json = False,
 ) -> None:
-    """Say which quantization, parallelism, context length and cache type measured better.
+    """Say which settings of a configuration measured better.
+
+    Settings are quantization, tensor parallelism, context length and cache type.
 
     Only like is compared with like: the same load, model, server, instance and target, all other settings equal. Where
     the model was not measured so, other models of its family on the instance type tell, then the family on the instance family;
-    that is said. Exit 0 whatever is found.
+    that is said. Of several better values the best supported one leads, the others are told beside it. Exit 0 whatever is
+    found.
     """
     from mlcc_dagster.cli import console
     from mlcc_dagster.cli.opening import open_platform, warn_of_skipped
-    from mlcc_dagster.cli.targets import one_configuration, registered_configurations
+    from mlcc_dagster.cli.targets import named_config_id
     from mlcc_dagster.core.compared_metrics import metric_named
     from mlcc_dagster.core.exceptions import UsageError
     from mlcc_dagster.core.recommendation_rows import Subject
@@ -54,13 +57,14 @@ def recommend(
     if (config is None) == (model is None and instance is None) or (config is None and not (model and instance)):
         raise UsageError("name the present configuration with --config, or both --model and --instance")
     platform = open_platform(executor, to_read=True)
+    recommender = Recommender.take(platform)
     if config is not None:
-        registered = registered_configurations(platform.home)
-        subject = Subject.of(one_configuration(platform.catalog, registered, config)[1])
+        known = platform.configurations()
+        key = named_config_id(platform.catalog, known, config, measured=recommender.config_ids)
+        subject = Subject.of(known[key]) if key in known else recommender.subject_measured(key)
     else:
         assert model is not None and instance is not None, "asked for above"
-        subject = subject_of(platform, model, instance)
-    recommender = Recommender.take(platform)
+        subject = subject_of(platform, recommender.samples, model, instance)
     warn_of_skipped(platform)
     advice = recommender.advise(subject, wanted, strategy=strategy)
     if json:
@@ -86,6 +90,12 @@ def show(advice: "Advice") -> None:
         f"{each.dimension} was not compared for {model} on {instance}; {told[each.basis]}"
         for each in advice.recommendations
         if each.basis in told
+    ]
+    below += [
+        f"{each.dimension}, instead of {each.recommended_value}: {other.recommended_value} "
+        f"{other.improvement_pct:+.1f} % ({other.confidence.value} confidence, {console.counted(other.num_runs, 'run')})"
+        for each in advice.recommendations
+        for other in each.alternatives
     ]
     below += [
         f"set {each.config_key}={each.recommended_value}"

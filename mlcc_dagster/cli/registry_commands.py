@@ -4,7 +4,7 @@ Belongs here: reading the request, and saying what came of it. Not here: the rul
 (`resources.registry`), bundles (`resources.candidate_bundles`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,9 +35,9 @@ def add_to(app: typer.Typer) -> None:
     registry_app.command(epilog=examples("mlcc registry promote 3f2a90c1 v1.2.0-dev"))(promote)
     registry_app.command("list", epilog=examples("mlcc registry list", "mlcc registry list --json"))(list_)
     registry_app.command(epilog=examples("mlcc registry show v1.2.0", "mlcc registry show 3f2a90c1"))(show)
-    registry_app.command(
-        "resolve", epilog=examples("mlcc registry resolve", "MLCC_ENV=prod mlcc registry resolve v1.2.0")
-    )(resolve)
+    registry_app.command("resolve", epilog=examples("mlcc registry resolve", "mlcc registry resolve v1.2.0 --json"))(
+        resolve
+    )
     registry_app.command(epilog=examples("mlcc registry verify", "mlcc registry verify --head HASH"))(verify)
     registry_app.command("eval-set", epilog=examples("mlcc registry eval-set evaluation_set.jsonl"))(eval_set)
     app.add_typer(registry_app, name="registry")
@@ -48,7 +48,7 @@ def add_to(app: typer.Typer) -> None:
     epilog=examples("mlcc registry register-pending ./my-model", "mlcc registry list", "mlcc registry verify"),
 )
 def registry(context: typer.Context) -> None:
-    """The model registry: candidates, what the gate said of them, and the versions that were promoted.
+    """Candidates, what the gate said, and promoted versions.
 
     The environment is MLCC_ENV (default dev). Production versions are given in the CI alone; nothing switches that off.
     """
@@ -319,7 +319,7 @@ def show_listing(rows: Sequence["Listed"]) -> None:
             [
                 row.version,
                 row.digest[:12],
-                row.gate,
+                f"{row.gate}, loosened" if row.loosened else row.gate,
                 None if row.usd_per_quality_unit is None else f"{row.usd_per_quality_unit:.3g}",
                 row.env,
                 row.at,
@@ -335,10 +335,17 @@ def what_is_said(line: "RegistryLine") -> str:
     """Return what a line says in some words."""
     if line.kind == "promotion":
         evidence = line.body["evidence"]
-        return f"{line.body['version']}, " + ("no gate" if evidence is None else f"gate of line {evidence['sequence']}")
+        judged = "no gate" if evidence is None else f"gate of line {evidence['sequence']}{_loosening(evidence)}"
+        return f"{line.body['version']}, {judged}"
     if line.kind == "gate":
-        return f"{line.body['verdict']} by the rule {line.body['rule']}"
+        return f"{line.body['verdict']} by the rule {line.body['rule']}{_loosening(line.body)}"
     return str(line.body.get("source", "unknown"))
+
+
+def _loosening(judged: Mapping[str, Any]) -> str:
+    from mlcc_dagster.core.model_registry import is_loosened
+
+    return ", loosened: more was tolerated than the baseline does" if is_loosened(judged) else ""
 
 
 def told(line: "RegistryLine") -> dict[str, Any]:

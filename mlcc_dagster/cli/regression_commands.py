@@ -48,7 +48,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def overview(context: typer.Context) -> None:
-    """What the history of each metric says, and a person's word on it."""
+    """What each metric's history says, and a person's word on it."""
     show_help(context)
 
 

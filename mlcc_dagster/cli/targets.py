@@ -1,6 +1,6 @@
 """Turning what a person typed into configurations: a tier, a catalog id, a config id or a unique beginning of one."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 
 from catalog.model import Catalog, Entry
@@ -36,27 +36,38 @@ def one_configuration(
 
     Raises `UsageError` with the near ones where none matches, with all matches where several do.
     """
-    entries = {entry.id: configuration_of(entry, catalog) for entry in catalog.entries}
-    names = {name: config_id(configuration) for name, configuration in entries.items()}
-    known = {**registered, **{names[name]: configuration for name, configuration in entries.items()}}
+    entries = (configuration_of(entry, catalog) for entry in catalog.entries)
+    known = {**registered, **{config_id(configuration): configuration for configuration in entries}}
+    key = named_config_id(catalog, registered, text)
+    return key, known[key]
+
+
+def named_config_id(
+    catalog: Catalog, registered: Iterable[str], text: str, *, measured: Collection[str] = frozenset()
+) -> str:
+    """Return the config id that a text names, as `one_configuration` does and with its errors; `registered` and `measured` are
+    ids beside the catalog's. Of several matches the measured ones are named first."""
+    names = {entry.id: config_id(configuration_of(entry, catalog)) for entry in catalog.entries}
+    known = {*names.values(), *registered, *measured}
     if text in names:
-        return names[text], known[names[text]]
+        return names[text]
     if text in known:
-        return text, known[text]
+        return text
     matches = {name: key for name, key in names.items() if name.startswith(text)}
-    matches |= {key: key for key in known if key.startswith(text.lower())}
+    # ids are made in lower case here; imported ones are as they came
+    matches |= {key: key for key in known if key.startswith((text, text.lower()))}
     keys = sorted(set(matches.values()))
     if not text:
         raise UsageError("--config is empty; name a catalog id or a config_id, `mlcc catalog list` shows both")
     if len(keys) == 1:
-        return keys[0], known[keys[0]]
+        return keys[0]
     if keys:
-        shown = sorted(matches)
+        shown = sorted(matches, key=lambda name: (matches[name] not in measured, name))
         more = ", ..." if len(shown) > SHOWN_MATCHES else ""
         raise UsageError(
             f"'{text}' names {len(keys)} configurations ({', '.join(shown[:SHOWN_MATCHES])}{more}); "
             "add characters until one is left"
         )
-    near = get_close_matches(text, [*names, *known], n=3, cutoff=0.5)
+    near = get_close_matches(text, [*names, *sorted(known)], n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "`mlcc catalog list` shows all"
     raise UsageError(f"no configuration '{text}'; {hint}")

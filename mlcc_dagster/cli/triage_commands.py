@@ -72,7 +72,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def overview(context: typer.Context) -> None:
-    """Find out which mitigation makes a failure go away, and whether it only slows everything down."""
+    """Tell mitigations that cure a failure from mere slow-downs.
+
+    A matrix of mitigations and environments, each cell compared with a baseline.
+    """
     show_help(context)
 
 
@@ -147,8 +150,8 @@ def run(
     from mlcc_dagster.core.triage.options import RunOptions
     from resources.triage import runner
 
-    if plot is not None and plot.suffix.lower() not in (".svg", ".png"):
-        raise UsageError(f"--plot must end in .svg or .png, not {plot.name}")
+    if plot is not None:
+        _refuse_picture(plot)
     options = RunOptions(delay_control=delay_control, adaptive=adaptive, minimize=minimize)
     command = context.meta.get(_COMMAND_WORDS)
     flags = {
@@ -398,6 +401,21 @@ def _show(ended: "Ended") -> None:
     )
 
 
+def _refuse_picture(path: Path) -> None:
+    """Refuse a place for the plot before hours of trials, not after them."""
+    import os
+
+    from mlcc_dagster.core.exceptions import UsageError
+
+    folder = path.absolute().parent
+    if path.suffix.lower() not in (".svg", ".png"):
+        raise UsageError(f"--plot must end in .svg or .png, not {path.name}")
+    if not folder.is_dir():
+        raise UsageError(f"--plot: there is no folder {folder}; make it first")
+    if path.is_dir() or not os.access(folder, os.W_OK):
+        raise UsageError(f"--plot: {path} cannot be written; choose another place")
+
+
 def _draw(ended: "Ended", path: Path) -> None:
     from mlcc_dagster.cli import console
     from resources.plots import save
@@ -407,7 +425,10 @@ def _draw(ended: "Ended", path: Path) -> None:
     if not any(cell["statistics"]["mean_step_time_ms"] is not None for cell in document["cells"]):
         console.warn("nothing was drawn: no cell has failures and step times; let the workload time its steps")
         return
-    save(failure_plot(document), path)
+    try:
+        save(failure_plot(document), path)
+    except OSError as error:
+        console.warn(f"the plot was not written ({error.strerror or error}); the matrix is complete without it")
 
 
 def _variables(variables: dict[str, str]) -> str:

@@ -4,6 +4,8 @@ Belongs here: the next baseline, and what keeps one from following the last. Not
 (`gate.py`), files and git.
 """
 
+from urllib.parse import urlsplit
+
 from mlcc_dagster.core.evaluations import CandidateEvaluation, EvalBaseline
 from mlcc_dagster.core.exceptions import UsageError
 
@@ -31,13 +33,19 @@ def next_baseline(
 ) -> EvalBaseline:
     """Return the baseline that a candidate makes after `last`; its tolerance stays unless another is given.
 
-    Raises `UsageError` where the candidate does not say what it is of, or is what the baseline is of already.
+    Raises `UsageError` where the candidate does not say what it is of, or is what the baseline is of already: then only the
+    tolerance may be another.
     """
     sha = _sha_of(candidate)
     used = last.tolerance_pp if tolerance is None else tolerance
     same = sha == last.baseline_sha and candidate.eval_set_dvc_hash == last.eval_set_dvc_hash
     if same and used == last.tolerance_pp:
         raise UsageError(f"the baseline is of {sha} on this set already; there is nothing to update")
+    if same and (candidate.buckets, candidate.items) != (last.buckets, last.items):
+        raise UsageError(
+            f"the baseline is of {sha} on this set already, with other results; a changed tolerance keeps them: update it from "
+            "the evaluation that the baseline was made of"
+        )
     return EvalBaseline(
         candidate.eval_set_dvc_hash,
         sha,
@@ -66,6 +74,8 @@ def chain_faults(new: EvalBaseline, last: EvalBaseline | None) -> tuple[str, ...
         )
     if not new.justification:
         faults.append("justification is absent; update it with --justification URL of what was decided")
+    elif not _is_web_address(new.justification):
+        faults.append("justification is no web address; update it with --justification URL of what was decided")
     elif last is not None and new.justification == last.justification:
         faults.append("justification is that of the last baseline; say why this one was made")
     if last is not None and new.tolerance_pp > last.tolerance_pp and new.tolerance_before != last.tolerance_pp:
@@ -73,7 +83,35 @@ def chain_faults(new: EvalBaseline, last: EvalBaseline | None) -> tuple[str, ...
             f"tolerance_pp rose from {last.tolerance_pp} to {new.tolerance_pp} by hand; change it with "
             "`mlcc gate update-baseline --tolerance`, which says so in the file"
         )
+    elif new.tolerance_before is not None and (
+        last is None or new.tolerance_before != last.tolerance_pp or new.tolerance_pp == last.tolerance_pp
+    ):
+        faults.append(
+            f"tolerance_before is {new.tolerance_before} and no update wrote that: the tolerance was "
+            f"{'none' if last is None else last.tolerance_pp} and is {new.tolerance_pp}; make it with `mlcc gate update-baseline`"
+        )
+    if last is not None and (new.baseline_sha, new.eval_set_dvc_hash) == (last.baseline_sha, last.eval_set_dvc_hash):
+        if (new.buckets, new.items) != (last.buckets, last.items):
+            faults.append(
+                f"it has other results than the last baseline of the same {new.baseline_sha} on the same set; evaluate "
+                "another bundle, or take the last baseline again"
+            )
+        elif new.tolerance_pp == last.tolerance_pp:
+            faults.append(
+                f"baseline_sha is {new.baseline_sha}, which the last baseline is of on this set already; a baseline cannot follow "
+                "itself: take the last one again"
+            )
     return tuple(faults)
+
+
+def _is_web_address(text: str) -> bool:
+    if any(character.isspace() or not character.isprintable() for character in text):
+        return False
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # a host or port that cannot be read
+        return False
 
 
 def fallen(new: EvalBaseline, last: EvalBaseline) -> dict[str, float]:

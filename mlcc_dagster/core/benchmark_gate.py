@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from mlcc_dagster.core.compared_metrics import COMPARED, DEFAULT_THRESHOLD_PCT, ComparedMetric, delta_pct
+from mlcc_dagster.core.compared_metrics import COMPARED, DEFAULT_THRESHOLD_PCT, ComparedMetric, delta_pct, digits_apart
 from mlcc_dagster.core.evaluation_reading import Read, Twice, json_of
 from mlcc_dagster.core.evaluations import listed
 from mlcc_dagster.core.gate import BLOCKED, DEFAULT_RULE, EXIT_CODES, BucketVerdict, RuleVerdict, rule_named
@@ -176,6 +176,7 @@ def read_benchmarks(text: str, *, source: str) -> Read[Benchmarks]:
     for name, metrics in configurations.items():
         if not isinstance(metrics, dict) or not metrics:
             problems.append(f"{source}: configurations.{name} must be an object with at least one metric; {_MEASURED}")
+            found[name] = {}
             continue
         found[name] = {
             metric: _values(values, metric, f"{source}: configurations.{name}.{metric}", problems)
@@ -185,7 +186,8 @@ def read_benchmarks(text: str, *, source: str) -> Read[Benchmarks]:
     if sha is not None and not isinstance(sha, str):
         problems.append(f"{source}: candidate_sha must be a text or null, not {sha!r}; correct it")
     tolerance = _tolerances(document.get("tolerance_pct"), source, problems)
-    return Read(None if problems else Benchmarks(found, tolerance, sha), tuple(problems))
+    made = Benchmarks(found, tolerance, sha if isinstance(sha, str) else None)
+    return Read(None if problems else made, tuple(problems), made)
 
 
 def decide_benchmarks(
@@ -203,8 +205,8 @@ def decide_benchmarks(
     chosen = rule_named(rule).name
     before, after = baseline.document, candidate.document
     reasons = (*baseline.problems, *candidate.problems)
-    if before is not None and after is not None:
-        reasons = (*reasons, *_mismatches(before, after))
+    if baseline.legible is not None and candidate.legible is not None:
+        reasons = (*reasons, *_mismatches(baseline.legible, candidate.legible))
     if reasons or before is None or after is None:
         rules = {name: RuleVerdict.not_compared(name, reasons) for name in _JUDGES}
         return BenchmarkDecision(BLOCKED, chosen, alpha, (), rules, reasons, (), compared=False)
@@ -227,8 +229,9 @@ def _fixed(cells: Sequence[Cell], alpha: float) -> dict[str, BucketVerdict]:
     for cell in cells:
         before, after = cell.medians
         worse = cell.metric.regressed(after, before, cell.tolerance_pct)
+        digits = digits_apart(cell.worse_pct, cell.tolerance_pct)
         reason = (
-            f"{cell.name} is {cell.worse_pct:.1f} % worse ({before:g} -> {after:g} {cell.metric.unit}), "
+            f"{cell.name} is {cell.worse_pct:.{digits}f} % worse ({before:g} -> {after:g} {cell.metric.unit}), "
             f"{cell.tolerance_pct:g} % are tolerated; mend the candidate"
         )
         found[cell.name] = BucketVerdict(
@@ -247,7 +250,8 @@ def _paired(cells: Sequence[Cell], alpha: float) -> dict[str, BucketVerdict]:
         verdict = Verdict.PASS if passed[index] else Verdict.FAIL if failed[index] else Verdict.INCONCLUSIVE
         needed = _runs_needed(cell, len(cells), alpha) if verdict is Verdict.INCONCLUSIVE else 0
         numbers["runs_needed"] = needed
-        seen = f"{cell.name} is {cell.worse_pct:.1f} % worse in the median of {len(cell.after)} runs"
+        digits = digits_apart(cell.worse_pct, cell.tolerance_pct)
+        seen = f"{cell.name} is {cell.worse_pct:.{digits}f} % worse in the median of {len(cell.after)} runs"
         reason = None
         if verdict is Verdict.FAIL:
             reason = f"{seen}, more than {cell.tolerance_pct:g} %; mend the candidate"
@@ -351,6 +355,9 @@ def _twice(path: str, value: Any) -> Iterator[str]:
 
 
 def _mismatches(before: Benchmarks, after: Benchmarks) -> list[str]:
+    """Return what either side lacks; a side or configuration of which nothing could be read says so itself."""
+    if not before.configurations or not after.configurations:
+        return []
     problems = []
     for what, ours, theirs in (("candidate", before, after), ("baseline", after, before)):
         missing = [name for name in ours.configurations if name not in theirs.configurations]
@@ -358,6 +365,6 @@ def _mismatches(before: Benchmarks, after: Benchmarks) -> list[str]:
             problems.append(f"the {what} has no {listed('configuration', missing)}; {_MEASURED}")
         for name in ours.configurations.keys() & theirs.configurations.keys():
             metrics = [each for each in ours.configurations[name] if each not in theirs.configurations[name]]
-            if metrics:
+            if metrics and theirs.configurations[name]:
                 problems.append(f"the {what} has no {listed('metric', metrics)} of {name}; {_MEASURED}")
     return sorted(problems)

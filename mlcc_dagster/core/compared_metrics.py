@@ -77,6 +77,15 @@ def delta_pct(current: float, base: float) -> float | None:
     return None if delta is None else float(delta)
 
 
+def digits_apart(value: float, limit: float, *, least: int = 1) -> int:
+    """Return how many digits behind the point show on which side of its limit a value lies, whatever its sign; `least` where
+    both are the same: 2.04 beside a limit of 2 needs 2, or a verdict would contradict the numbers beside it."""
+    sizes = abs(value), abs(limit)
+    if not all(map(math.isfinite, sizes)) or math.isclose(*sizes, rel_tol=1e-9, abs_tol=1e-7):
+        return least
+    return next((digits for digits in range(least, 9) if len({f"{size:.{digits}f}" for size in sizes}) == 2), 9)
+
+
 def read_thresholds(texts: Iterable[str]) -> Mapping[str, float]:
     """Return a threshold in percent for every metric: the given ones (`throughput:5`, by column or alias), else the default.
 
@@ -116,6 +125,9 @@ def _exact(number: float) -> Fraction:
 
 
 def _number(text: str) -> float | None:
+    if not text.isascii() or "_" in text:
+        # float() reads digits of every script, and 1_0
+        return None
     try:
         number = float(text)
     except ValueError:

@@ -34,6 +34,8 @@ class Verdict(StrEnum):
 
 
 _WORST_FIRST = tuple(Verdict)
+_MOST_DECIMALS = 18
+"""A number of double precision has no more digits."""
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
@@ -56,15 +58,42 @@ class MetricComparison:
     reason: str | None
     history: tuple[float, ...]
 
+    @property
+    def delta_decimals(self) -> int:
+        """The decimals to write the difference in percent with: one, more where a rounded difference would contradict the
+        verdict."""
+        regressed = self.verdict is Verdict.REGRESSION
+        for decimals in range(1, _MOST_DECIMALS):
+            if self.delta_pct is None:
+                break
+            if (self.metric.worse_pct(round(self.delta_pct, decimals)) > self.threshold_pct) is regressed:
+                return decimals
+        return 1
+
+    @property
+    def value_digits(self) -> int:
+        """The significant digits to write both values with: four, more where rounded values would contradict the verdict."""
+        regressed = self.verdict is Verdict.REGRESSION
+        for digits in range(4, _MOST_DECIMALS):
+            if self.current is None or self.baseline is None:
+                break
+            # all digits before the point are always written
+            current, base = (
+                float(f"{value:.{max(digits, len(f'{abs(value):.0f}'))}g}") for value in (self.current, self.baseline)
+            )
+            if self.metric.regressed(current, base, self.threshold_pct) is regressed:
+                return digits
+        return 4
+
     def to_json(self) -> dict[str, Any]:
-        """Return the comparison as JSON values; the difference in percent with one decimal."""
+        """Return the comparison as JSON values; the difference in percent with `delta_decimals`."""
         past = self.history
         return {
             "metric": self.metric.column,
             "current": self.current,
             "baseline": self.baseline,
             "baseline_run_ids": list(self.baseline_run_ids),
-            "delta_pct": None if self.delta_pct is None else round(self.delta_pct, 1),
+            "delta_pct": None if self.delta_pct is None else round(self.delta_pct, self.delta_decimals),
             "direction": self.metric.direction,
             "threshold_pct": self.threshold_pct,
             "status": self.verdict.value,
@@ -144,8 +173,7 @@ def compare_values(
     """Compare a measurement with earlier ones of its bucket, oldest first, metric by metric.
 
     Metrics that neither the run nor any earlier one has are not of this kind of model and are left out. One that earlier
-    runs have and this one lacks is too little data: what is not measured any more has not passed. The blessed run itself
-    keeps what it has.
+    runs have and this one lacks is too little data: what is not measured any more has not passed.
     """
     return tuple(
         _compared(metric, current, earlier, baseline, thresholds[metric.column], blessed)
@@ -164,8 +192,7 @@ def _compared(
 ) -> MetricComparison:
     value = current.values.get(metric.column)
     history = tuple(each.values[metric.column] for each in reversed(earlier) if metric.column in each.values)
-    candidates = (*earlier, current) if baseline.name == "blessed" and blessed == current.run_id else earlier
-    base = baseline.value(metric, candidates, blessed=blessed)
+    base = baseline.value(metric, earlier, blessed=blessed)
     verdict, reason, delta = Verdict.PASS, None, None
     if isinstance(base, NoBaseline):
         verdict, reason = Verdict.INSUFFICIENT if base.too_few else Verdict.NO_BASELINE, base.reason
@@ -199,7 +226,8 @@ def compare_newest(
 ) -> tuple[ConfigurationComparison, ...]:
     """Compare the newest run of each subject in every bucket that it measured; `blessed` are run ids by configuration.
 
-    A configuration whose newest run failed is not compared: what it measured before says nothing of now.
+    A configuration whose newest run failed is not compared: what it measured before says nothing of now. Nor is one whose newest
+    run is the blessed baseline itself: it would always pass.
     """
     of_subject: dict[Subject, dict[Bucket, tuple[Measurement, ...]]] = {}
     for bucket, measured in series.buckets.items():
@@ -223,6 +251,9 @@ def _configuration(
     newest = max((measured[-1] for measured in buckets.values()), key=lambda each: (each.at, each.run_id))
     if failed is not None:
         reason = f"its newest run {failed.run_id} failed at {failed.stage}; what was measured before says nothing of it"
+        return ConfigurationComparison(*subject, newest, (), reason)
+    if baseline.name == "blessed" and blessed.get(subject[0]) == newest.run_id:
+        reason = f"its newest run {newest.run_id} is the blessed one; there is nothing to compare until it runs again"
         return ConfigurationComparison(*subject, newest, (), reason)
     compared = tuple(
         BucketComparison(

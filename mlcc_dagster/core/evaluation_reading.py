@@ -36,10 +36,15 @@ Document = TypeVar("Document")
 
 @dataclass(frozen=True)
 class Read(Generic[Document]):
-    """A document as it was read: none with all its problems, one sentence each, or a sound one and no problem."""
+    """A document as it was read: none with all its problems, one sentence each, or a sound one and no problem.
+
+    `legible` is what could be read of it, sound or not, none where that is nothing: it is for finding what else is wrong, and
+    nothing is decided by it.
+    """
 
     document: Document | None
     problems: tuple[str, ...]
+    legible: Document | None = None
 
 
 def read_candidate(text: str, *, source: str) -> Read[CandidateEvaluation]:
@@ -104,7 +109,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _Reader:
-    """Takes a document apart and notes every problem. A value with a problem is replaced by one of its type."""
+    """Takes a document apart and notes every problem. A value with a problem is replaced by one of its type that no sound one
+    is: an empty text, an `n` of 0, an accuracy that is no number; items of which one has a problem by no items."""
 
     def __init__(self, document: Any, source: str) -> None:
         self._source = source
@@ -128,8 +134,8 @@ class _Reader:
                 )
 
     def read(self, found: Document) -> Read[Document]:
-        """Return what was found, none where there is a problem."""
-        return Read(None if self._problems else found, tuple(self._problems))
+        """Return what was found, as no document where there is a problem."""
+        return Read(None if self._problems else found, tuple(self._problems), found if self._open else None)
 
     def has(self, name: str) -> bool:
         return name in self._document
@@ -180,15 +186,15 @@ class _Reader:
     def _bucket(self, path: str, value: Any) -> BucketScore:
         if not isinstance(value, dict):
             self._note(path, f"must be an object with accuracy and n, not {_shown(value)}; evaluate again")
-            return BucketScore(0.0, 1)
+            return BucketScore(math.nan, 0)
         self._note_twice(path, value)
         accuracy, n = value.get("accuracy"), value.get("n")
         if not _is_number(accuracy) or not 0 <= accuracy <= 1:
             self._note(f"{path}.accuracy", f"must be a number from 0 to 1, not {_shown(accuracy)}; evaluate again")
-            accuracy = 0.0
+            accuracy = math.nan
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST_ITEMS:
             self._note(f"{path}.n", f"must be a whole number from 1 to {MOST_ITEMS}, not {_shown(n)}; evaluate again")
-            n = 1
+            n = 0
         return BucketScore(float(accuracy), n)
 
     def items(self) -> tuple[Item, ...]:
@@ -199,6 +205,7 @@ class _Reader:
             self._note("items", f"must be a list, not {_shown(value)}; evaluate again")
             return ()
         items = []
+        before = len(self._problems)
         for index, entry in enumerate(value):
             path = f"items[{index}]"
             if not isinstance(entry, dict):
@@ -218,11 +225,11 @@ class _Reader:
                 self._note(f"{path}.correct", f"must be true or false, not {_shown(correct)}; evaluate again")
                 correct = False
             items.append(Item(name, tuple(buckets), correct))
-        return tuple(items)
+        return tuple(items) if len(self._problems) == before else ()
 
     def check_items(self, buckets: Mapping[str, BucketScore], items: Sequence[Item]) -> None:
         """Note where items contradict each other or their buckets; only of what could be read at all."""
-        if self._problems or not items:
+        if not buckets or not items:
             return
         seen: set[str] = set()
         twice = [item.id for item in items if item.id in seen or seen.add(item.id)]
@@ -237,9 +244,9 @@ class _Reader:
         for name, score in buckets.items():
             found = counted.get(name)
             n = 0 if found is None else found.n
-            if found is None or n != score.n:
+            if score.n and n != score.n:
                 self._note(f"buckets.{name}.n", f"is {score.n} and {n} of the items are in it; evaluate again")
-            elif abs(found.accuracy - score.accuracy) > ROUNDED * 1.001:
+            elif found is not None and abs(found.accuracy - score.accuracy) > ROUNDED * 1.001:
                 self._note(
                     f"buckets.{name}.accuracy",
                     f"is {score.accuracy} and {round(found.accuracy * n)} of {n} items are correct; evaluate again",

@@ -122,25 +122,29 @@ def aggregate(buckets: Mapping[str, BucketScore], items: Sequence[Item]) -> floa
 
 def mismatches(baseline: EvalBaseline, candidate: CandidateEvaluation) -> list[str]:
     """Return one sentence for everything that keeps a candidate from being compared with a baseline; empty where nothing
-    does."""
+    does.
+
+    What could not be read of either (an empty hash, no buckets, an `n` of 0) is not compared: its own document says so.
+    """
     problems = []
-    if candidate.eval_set_dvc_hash != baseline.eval_set_dvc_hash:
+    hashes = candidate.eval_set_dvc_hash, baseline.eval_set_dvc_hash
+    if all(hashes) and hashes[0] != hashes[1]:
         problems.append(
             f"the candidate was evaluated on set {candidate.eval_set_dvc_hash}, the baseline on "
             f"{baseline.eval_set_dvc_hash}; pull the baseline's set and evaluate again"
         )
     missing = [name for name in baseline.buckets if name not in candidate.buckets]
-    if missing:
+    if missing and candidate.buckets:
         problems.append(f"the candidate has no {listed('bucket', missing)}; evaluate it on the whole set")
     extra = [name for name in candidate.buckets if name not in baseline.buckets]
-    if extra:
+    if extra and baseline.buckets:
         problems.append(
             f"the baseline has no {listed('bucket', extra)} of the candidate; evaluate on the baseline's set, or update the "
             "baseline first"
         )
     for name, score in baseline.buckets.items():
         other = candidate.buckets.get(name)
-        if other is not None and other.n != score.n:
+        if other is not None and other.n and score.n and other.n != score.n:
             problems.append(
                 f"bucket {name} has {other.n} items in the candidate and {score.n} in the baseline; evaluate every item once"
             )

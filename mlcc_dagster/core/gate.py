@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from mlcc_dagster.core.compared_metrics import digits_apart
 from mlcc_dagster.core.evaluation_reading import Read
 from mlcc_dagster.core.evaluations import CandidateEvaluation, EvalBaseline, Item, aggregate, mismatches
 from mlcc_dagster.core.exceptions import UsageError
@@ -104,12 +105,15 @@ class FixedRule:
         for name, score in comparison.baseline.buckets.items():
             accuracy = comparison.candidate.buckets[name].accuracy
             passes = accuracy >= score.accuracy - comparison.tolerance - SLACK
+            fell = score.accuracy - accuracy
+            digits = digits_apart(100 * fell, 100 * comparison.tolerance)
+            shares = max(4, digits + 2)
             reason = (
                 None
                 if passes
                 else (
-                    f"bucket {name} fell from {score.accuracy:.4f} to {accuracy:.4f}, {points(score.accuracy - accuracy)} where "
-                    f"{points(comparison.tolerance)} are tolerated; mend the candidate"
+                    f"bucket {name} fell from {score.accuracy:.{shares}f} to {accuracy:.{shares}f}, {points(fell, digits)} where "
+                    f"{points(comparison.tolerance, digits)} are tolerated; mend the candidate"
                 )
             )
             least = max(0.0, score.accuracy - comparison.tolerance)
@@ -276,8 +280,8 @@ def decide(
         raise UsageError(f"--tolerance must be a share from 0 to below 1, such as 0.02, not {tolerance}")
     before, after = baseline.document, candidate.document
     faults = [*baseline.problems, *candidate.problems]
-    if before is not None and after is not None:
-        faults += mismatches(before, after)
+    if baseline.legible is not None and candidate.legible is not None:
+        faults += mismatches(baseline.legible, candidate.legible)
     committed = None if before is None else before.tolerance_pp
     used = Tolerance((committed or 0.0) if tolerance is None else tolerance, committed)
     if faults or before is None or after is None:
@@ -313,9 +317,9 @@ def paired_tables(
     return {name: PairedCounts(*found) for name, found in counts.items()}
 
 
-def points(share: float) -> str:
-    """Return a share of the items as percentage points: `2.0 pp`."""
-    return f"{100 * share:.1f} pp"
+def points(share: float, digits: int = 1) -> str:
+    """Return a share of the items as percentage points with so many digits behind the point: `2.0 pp`."""
+    return f"{100 * share:.{digits}f} pp"
 
 
 def _numbers(found: BucketJudgement) -> dict[str, Any]:
@@ -334,14 +338,18 @@ def _numbers(found: BucketJudgement) -> dict[str, Any]:
 
 def _reason(name: str, found: BucketJudgement, margin: float) -> str | None:
     table = found.table
-    seen = f"bucket {name}: {table.gained} gained and {table.lost} lost of {table.items}, {points(table.difference)}"
+    digits = digits_apart(100 * table.difference, 100 * margin)
+    seen = f"bucket {name}: {table.gained} gained and {table.lost} lost of {table.items}, {points(table.difference, digits)}"
     if found.verdict is Verdict.PASS:
         return None
     if found.verdict is Verdict.FAIL:
-        return f"{seen}, is worse by more than {points(margin)}; mend the candidate"
+        return f"{seen}, is worse by more than {points(margin, digits)}; mend the candidate"
     if found.items_needed is None:
         if margin + table.difference <= 0 or margin == 0:
-            return f"{seen}, is open, and so near {points(margin)} below that no number of items will tell; mend the candidate"
+            return (
+                f"{seen}, is open, and so near {points(margin, digits)} below that no number of items will tell; mend the "
+                "candidate"
+            )
         return (
             f"{seen}, is open, and more than {MOST_ITEMS} items would be needed; tolerate more, or mend the candidate"
         )

@@ -19,7 +19,7 @@ from mlcc_dagster.core.exceptions import UsageError
 from mlcc_dagster.core.measured_series import Bucket, Measurement
 
 NAMES: tuple[str, ...] = ("previous", "best", "median:N", "blessed")
-_MEDIAN = re.compile(r"median:([1-9]\d{0,3})")
+_MEDIAN = re.compile(r"median:([1-9][0-9]{0,3})")
 
 
 @dataclass(frozen=True)

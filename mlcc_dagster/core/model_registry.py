@@ -68,7 +68,8 @@ class Evaluated:
 @dataclass(frozen=True)
 class Listed:
     """A version, or a candidate that has none (`version` is none), as `mlcc registry list` shows it. `gate` is the verdict
-    that counted for the version; of a candidate the newest one of its environment, none where no gate judged it."""
+    that counted for the version; of a candidate the newest one of its environment, none where no gate judged it. `loosened`: that
+    gate tolerated more than the committed baseline."""
 
     version: str | None
     digest: str
@@ -78,6 +79,7 @@ class Listed:
     at: str
     identity: str
     source: str
+    loosened: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -86,6 +88,7 @@ class Listed:
             "digest": self.digest,
             "env": self.env,
             "gate": self.gate,
+            "loosened": self.loosened,
             "cost_per_quality_unit_usd": self.usd_per_quality_unit,
             "at": self.at,
             "identity": self.identity,
@@ -144,6 +147,13 @@ def newest_candidate(lines: Sequence[RegistryLine], env: str) -> str | None:
 def evidence_of(gate: RegistryLine | None) -> dict[str, Any] | None:
     """Return what a promotion keeps of the gate line that it rests on: the line's place and hash, and all that it says."""
     return None if gate is None else {"sequence": gate.sequence, "hash": gate.hash, **gate.body}
+
+
+def is_loosened(judged: Mapping[str, Any]) -> bool:
+    """Whether a judgement (the body of a gate line, or a promotion's evidence) tolerated more than the committed baseline."""
+    decision = judged.get("decision")
+    tolerance = decision.get("tolerance") if isinstance(decision, Mapping) else None
+    return isinstance(tolerance, Mapping) and tolerance.get("loosened") is True
 
 
 def promotion_refusals(
@@ -303,6 +313,7 @@ def listing(lines: Sequence[RegistryLine]) -> tuple[Listed, ...]:
                 at=line.at,
                 identity=str(line.identity.get("name", "unknown")),
                 source=str(origin.body.get("source", "unknown")) if origin is not None else "unknown",
+                loosened=judged is not None and is_loosened(judged),
             )
         )
     return tuple(rows)

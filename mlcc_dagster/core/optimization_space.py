@@ -4,9 +4,8 @@ Belongs here: dimensions made concrete for one configuration, settings as config
 dimensions there are (the catalog), what a search does with them (`optimization.py`), asking an executor.
 """
 
-import itertools
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -123,8 +122,7 @@ def space_of(
     than the model's; the present one is always. Raises
     `UsageError` naming dimensions that do not exist or are declared for later, and where no dimension is left with a choice.
     """
-    config = catalog.deployment_configs[configuration.deployment_config]
-    declared = {each.name: each for each in catalog.search_space(config.server)}
+    declared = {each.name: each for each in catalog.search_space(configuration.deployment_config)}
     _check_names(declared, names)
     chosen = [each for each in declared.values() if each.sweepable and (names is None or each.name in names)]
     vcpus = catalog.instances[configuration.instance_type].vcpus
@@ -133,13 +131,13 @@ def space_of(
     model = catalog.models.get(configuration.model_name or "")
 
     def refused(each: Configuration) -> str | None:
-        return refusal(each) or _wrong_length(each, workload, model, local=local)
+        return _wrong_length(each, workload, model, local=local) or refusal(each)
 
     whole = Space(configuration, axes, (), MappingProxyType({}))
     possible = [
         setting
-        for setting in itertools.product(*(axis.values for axis in axes))
-        if setting == whole.present or refused(whole.configured(setting)) is None
+        for setting, each in _combinations(configuration, axes)
+        if setting == whole.present or refused(each) is None
     ]
     left_out: dict[str, dict[str, str]] = {}
     kept: list[int] = []
@@ -165,10 +163,20 @@ def space_of(
     )
 
 
+def _combinations(configuration: Configuration, axes: Sequence[Axis]) -> Iterator[tuple[Setting, Configuration]]:
+    """Yield every combination of values with its configuration, the last axis changing fastest."""
+    if not axes:
+        yield (), configuration
+        return
+    for setting, each in _combinations(configuration, axes[:-1]):
+        for value in axes[-1].values:
+            yield (*setting, value), axes[-1].put(each, value)
+
+
 def _check_names(declared: Mapping[str, SearchDimension], names: Collection[str] | None) -> None:
     for name in names or ():
         if name not in declared:
-            known = ", ".join(each.name for each in declared.values() if each.sweepable)
+            known = ", ".join(each.name for each in declared.values() if each.sweepable) or "none that there are"
             raise UsageError(f"no parameter '{name}' can be searched; use some of {known}")
         if not declared[name].sweepable:
             raise UsageError(f"parameter {name} is declared for later and nothing here can set it yet; leave it out")
@@ -177,7 +185,9 @@ def _check_names(declared: Mapping[str, SearchDimension], names: Collection[str]
 def _nothing_to_search(configuration: Configuration, left_out: Mapping[str, Mapping[str, str]]) -> str:
     reasons = [f"{name} {value}: {why}" for name, values in left_out.items() for value, why in values.items()]
     if not reasons:
-        return f"nothing of {configuration} can be searched; add a dimension of its server to catalog/optimization_space.yaml"
+        return (
+            f"no parameter of {configuration} can be searched; add one of its server to catalog/optimization_space.yaml"
+        )
     return f"no parameter of {configuration} has another value that can run ({reasons[0]}); name other parameters"
 
 
@@ -201,9 +211,7 @@ def _value(written: Any, values: Collection[Value], default: Value) -> Value:
     return int(text) if all(isinstance(each, int) for each in values) and text.isdecimal() else text
 
 
-def _wrong_length(
-    configuration: Configuration, workload: Workload, model: Model | None, *, local: bool
-) -> str | None:
+def _wrong_length(configuration: Configuration, workload: Workload, model: Model | None, *, local: bool) -> str | None:
     scaled = workload.local if local and workload.local is not None else workload
     needed = (scaled.input_tokens_mean or 0) + (scaled.output_tokens_mean or 0)
     length = configuration.max_model_len

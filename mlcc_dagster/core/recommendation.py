@@ -12,7 +12,7 @@ the family on the instance family.
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import fmean, stdev
 from types import MappingProxyType
@@ -54,6 +54,9 @@ class Confidence(StrEnum):
     LOW = "low"
 
 
+_SUREST_FIRST = tuple(Confidence)
+
+
 class Basis(StrEnum):
     """What was compared, nearest first."""
 
@@ -92,7 +95,8 @@ class Pair:
 class Recommendation:
     """Another value of one dimension that measured better. `interval_pct` holds the improvement at `LEVEL`; none where a side
     has one run. The metric's values are geometric means over the loads. `run_ids` are those of the recommended value. `score`
-    is that of existing installations, which `marginal` alone gives."""
+    is that of existing installations, which `marginal` alone gives. `alternatives` are the other values of the dimension that
+    measured better, best supported first."""
 
     dimension: str
     config_key: str | None
@@ -110,9 +114,20 @@ class Recommendation:
     source_job: str | None
     pairs: tuple[Pair, ...] = ()
     score: float | None = None
+    alternatives: tuple["Recommendation", ...] = ()
+
+    @property
+    def support(self) -> tuple[bool, int, float]:
+        """Where it stands among the values of its dimension, best supported first: an interval above 0 before none, then
+        confidence, then the improvement. One lucky run must not hide what many runs agree on."""
+        above = self.interval_pct is not None and self.interval_pct[0] > 0
+        return not above, _SUREST_FIRST.index(self.confidence), -self.improvement_pct
 
     def to_json(self) -> dict[str, Any]:
-        """Return the recommendation as JSON values; percents with one decimal."""
+        """Return the recommendation as JSON values, percents with one decimal; its alternatives in the same keys."""
+        return {**self._own_json(), "alternatives": [each._own_json() for each in self.alternatives]}
+
+    def _own_json(self) -> dict[str, Any]:
         interval = self.interval_pct
         return {
             "dimension": self.dimension,
@@ -183,12 +198,12 @@ def matched(subject: Subject, samples: Sequence[Sample], metric: ComparedMetric)
             silent[dimension] = "nobody measured another value beside this one under the same load, all else equal"
             continue
         basis, pairs = compared
-        best = max(
-            (_recommended(subject, metric, dimension, present, value, basis, each) for value, each in pairs.items()),
-            key=lambda each: each.improvement_pct,
-        )
-        if best.improvement_pct > 0:
-            found.append(best)
+        candidates = [
+            _recommended(subject, metric, dimension, present, value, basis, each) for value, each in pairs.items()
+        ]
+        better = sorted((each for each in candidates if each.improvement_pct > 0), key=lambda each: each.support)
+        if better:
+            found.append(replace(better[0], alternatives=tuple(better[1:])))
         else:
             no_change.append(dimension)
     return advice_of(subject, metric, "matched", found, no_change, silent)

@@ -5,7 +5,7 @@ here: comparing (`recommendation.py`).
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +26,7 @@ DIMENSIONS: tuple[str, ...] = ("quantization", "tensor_parallel_degree", "max_mo
 """What is advised on, in the order of reports. Source: the rules of recommendations."""
 
 ROW_COLUMNS: tuple[str, ...] = (
+    "config_id",
     "model_name",
     "model_family",
     "instance_type",
@@ -83,6 +84,26 @@ class Subject:
             ),
         )
 
+    @classmethod
+    def measured(cls, samples: Sequence["Sample"]) -> "Subject":
+        """Return what all samples (one or more) of one configuration say: a setting on which they do not agree, or of which
+        none speaks, is not known."""
+        first = samples[0]
+        return cls(
+            model_name=first.model_name,
+            model_family=first.model_family,
+            instance_type=first.instance_type,
+            deployment_config=first.deployment_config,
+            deployment_target=first.deployment_target,
+            settings=MappingProxyType({name: common_setting(samples, name) for name in DIMENSIONS}),
+        )
+
+    def with_common(self, samples: Sequence["Sample"]) -> "Subject":
+        """Return the subject with every setting in which all samples that speak of it agree; the others stay."""
+        common = {name: common_setting(samples, name) for name in DIMENSIONS}
+        known = {name: value for name, value in common.items() if value is not None}
+        return replace(self, settings=MappingProxyType({**self.settings, **known}))
+
     def of_any_server(self) -> "Subject":
         """Return the subject behind any server."""
         return replace(self, deployment_config=None)
@@ -107,6 +128,7 @@ class Subject:
 class Sample:
     """What one run measured under one load with one setting. `otherwise` is whatever else shaped serving."""
 
+    config_id: str
     model_name: str
     model_family: str
     instance_type: str
@@ -163,10 +185,17 @@ def samples_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Sample, ...]:
     )
 
 
+def common_setting(samples: Iterable[Sample], dimension: str) -> Setting:
+    """Return the value of a dimension that all samples which say it have; none where they differ or none says it."""
+    values = {each.settings[dimension] for each in samples} - {None}
+    return values.pop() if len(values) == 1 else None
+
+
 def _sample(row: Mapping[str, Any], values: Mapping[str, float]) -> Sample:
     serving = _serving(row.get("serving_config"))
     model = text_value(row.get("model_name"))
     return Sample(
+        config_id=text_value(row.get("config_id")),
         model_name=model,
         model_family=text_value(row.get("model_family")),
         instance_type=text_value(row.get("instance_type")),

@@ -62,7 +62,13 @@ def failure_plot(matrix: Mapping[str, Any]) -> "alt.TopLevelMixin":
         chart.mark_point(filled=True, size=80, opacity=1).encode(
             x, y, color=colour, shape=alt.Shape("kind:N", legend=None), tooltip=["cell:N", "text:N", "counts:N"]
         ),
-        chart.mark_text(align="left", dx=8, dy=-7, fontSize=11).encode(x, y, text="cell:N"),
+        *(
+            chart.transform_filter(f"datum.kind == '{kind}'")
+            .mark_text(align="left", dx=8, dy=lifted, fontSize=11)
+            .encode(x, y, text="cell:N")
+            # what lies at one height must not be written over each other
+            for kind, lifted in (("cell", -7), ("control", -22))
+        ),
     ]
     return alt.layer(*layers).properties(width=520, height=300, title=f"{matrix['workload']}: failures and speed")
 
@@ -74,7 +80,7 @@ def _points(cell: Mapping[str, Any]) -> list[dict[str, Any]]:
     other = None
     if control is not None:
         text = f"the baseline slowed by {control['delay_ms']:.3g} ms a step"
-        other = _point(f"{cell['name']}, its control", control["statistics"], CONTROL, text, "control")
+        other = _point("its control", control["statistics"], CONTROL, text, "control")
     found = [point for point in (own, other) if point is not None]
     return [point | {"pair": cell["name"]} for point in found]
 

@@ -4,7 +4,8 @@ Belongs here: running stages of the local executor for one trial, under the vari
 here: the stages (`resources.local`), whether answers stay the same (`served_answers.py`), names (`workload_names.py`).
 
 Every trial is a run of its own in a home apart (`triage-servers` in the home), so that neither its ledger nor its registry
-meets those of validated runs; what a killed trial left there is ended before the next one begins. No stage writes results.
+meets those of validated runs; what a killed trial left there is ended before the next one begins. No stage writes results. Only the
+deployment slot is the home's own: a trial that deploys waits for one as every run does, and nothing is measured beside it.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from resources.executor import StageRequest
 from resources.home import Home
 from resources.local.executor import KINDS, LocalExecutor, catalog_workload
 from resources.local.serving import ServingKind, WorkloadProfile
+from resources.triage.deployment_slots import DeploymentSlot
 from resources.triage.workloads import InfrastructureFailed, Report, SetupFailed, Trial, WorkloadFailed
 
 if TYPE_CHECKING:
@@ -115,6 +117,7 @@ class Served:
     outputs: dict[str, Any]
     plan: BenchmarkPlan
     trial: Trial
+    slot: DeploymentSlot
 
     def perform(self, stage: Stage) -> Mapping[str, Any]:
         """Perform one stage and keep its outputs. Raises `StageFailed` as a stage does."""
@@ -122,6 +125,8 @@ class Served:
 
         from resources.ledger import Ledger
 
+        if stage is Stage.DEPLOY:
+            self.slot.take(self.trial, self.log)
         request = StageRequest(
             run_id=self.run_id,
             configuration=self.configuration,
@@ -144,6 +149,8 @@ class Served:
             try:
                 self.perform(stage)
             except StageFailed as failed:
+                if failed.category in _AROUND:
+                    raise InfrastructureFailed(failed.message) from failed
                 raise SetupFailed(f"stage {stage} before the trial failed: {failed.message}") from failed
 
     def attempt(self, stage: Stage) -> Mapping[str, Any]:
@@ -173,19 +180,20 @@ def served(
     executor = LocalExecutor(home)
     configuration = varied(configuration, trial.variables)
     kind = cast(ServingKind, VariedKind(KINDS[configuration.deployment_config], trial.variables))
+    slot = DeploymentSlot(Home.current().ensure(), executor.name, run_id)
     (home.workspaces / run_id).mkdir(parents=True)
     with (trial.folder / "stages.log").open("a+", encoding="utf-8", errors="backslashreplace", buffering=1) as log:
         try:
             _end_left_over(executor, ledger, log)
-            yield Served(
-                home, run_id, kind, configuration, LocalStages(home, lambda name: profile), log, {}, plan, trial
-            )
+            stages = LocalStages(home, lambda name: profile)
+            yield Served(home, run_id, kind, configuration, stages, log, {}, plan, trial, slot)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise InfrastructureFailed(f"no space left on the disk of {home.root}; free some") from error
             raise
         finally:
             _end(executor, ledger, run_id, log)
+            slot.release()
             log.flush()
             log.seek(0)
             trial.log(log.read().encode("utf-8"))

@@ -196,6 +196,7 @@ def test_a_run_is_ended_when_its_reservation_is_used_up(proven_tier: Graph) -> N
     assert attempt.failure_category == "timeout"
 
 
+@pytest.mark.slow
 def test_the_schedule_shares_the_days_budget_with_the_sensor(tmp_path: Path) -> None:
     (tmp_path / "dagster").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:

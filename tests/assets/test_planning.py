@@ -48,6 +48,7 @@ def test_a_failure_is_in_doubt_on_the_page(graph: Graph) -> None:
     assert all(record["failed"] == 1 for record in records)
 
 
+@pytest.mark.slow
 def test_odds_that_were_judged_show_their_score_and_their_reliability(graph: Graph) -> None:
     graph.executor.scripts[Stage.DEPLOY] = fails("No space left on device")
     for occasion in range(FIRST_BLOCK + 2):

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from scripted_runs import Graph
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
@@ -49,6 +50,7 @@ def test_one_refresh_shows_what_is_compared_and_what_got_worse(graph: Graph) -> 
     assert "data:image/png;base64," in str(report["history plots"])
 
 
+@pytest.mark.slow
 def test_the_check_fails_only_on_what_counts(graph: Graph) -> None:
     publish_runs(graph.platform.home.root, STEP, executor=graph.platform.executor.name)
     recorded = check_of(graph.refresh())

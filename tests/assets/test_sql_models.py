@@ -50,6 +50,7 @@ def test_every_source_is_published_by_an_asset():
         "coverage_matrix",
         "flakiness",
         "gap_list",
+        "triage_matrix",
         "unfeasible_verdicts",
     }
 

@@ -275,6 +275,7 @@ def test_sensors_that_spend_nothing_tick_without_failures(ui: DagsterUi, page: P
         "clean_after_cancel_sensor",
         "failure_notice_sensor",
         "reaper_sensor",
+        "triage_runs_sensor",
         "tier_sensor",  # goes on with rounds that somebody began
     }
     wait_until("a tick of every sensor", lambda: all(ui.sensors()[name]["ticks"] for name in on))

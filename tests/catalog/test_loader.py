@@ -82,6 +82,55 @@ def test_the_error_counts_and_lists_and_exits_2(folder: Path) -> None:
 LOCAL_FIRST = "- {id: local-fastapi-forest-1cpu, deployment_config: http-fastapi,"
 MISTAKES = [
     pytest.param(
+        "optimization_space.yaml",
+        "name: slots, server: llamacpp,",
+        "name: threads, server: llamacpp,",
+        "optimization_space[11].name: 'threads' is given twice for this server",
+        id="a search dimension given twice",
+    ),
+    pytest.param(
+        "optimization_space.yaml",
+        "values: [1, 2, 4, 8]",
+        "values: [1, two]",
+        "optimization_space[1].values: must be a list of texts or of whole numbers",
+        id="numbers and texts",
+    ),
+    pytest.param(
+        "optimization_space.yaml",
+        "values: [auto, fp16, fp8, int8]",
+        "values: [fp16, fp8, int8]",
+        "optimization_space[3].default: must be one of the values, vcpus or null, not 'auto'",
+        id="a default that is no value",
+    ),
+    pytest.param(
+        "optimization_space.yaml",
+        "default: 32, least",
+        "default: 300, least",
+        "optimization_space[5].default: must be one of the values",
+        id="a default beyond the range",
+    ),
+    pytest.param(
+        "optimization_space.yaml",
+        "least: 1, most: 256",
+        "least: 1, most: 256, values: [1]",
+        "optimization_space[5].values: must be a list where there is no range",
+        id="a range and values",
+    ),
+    pytest.param(
+        "optimization_space.yaml",
+        "sets: max_batch_size, state: future",
+        "sets: max_batch_size, state: sweepable",
+        "optimization_space[5].values: must list what a search tries",
+        id="a range to sweep",
+    ),
+    pytest.param(
+        "optimization_space.yaml",
+        "name: slots, server: llamacpp",
+        "name: slots, server: llamacp",
+        "optimization_space[10].server: 'llamacp' is not known; did you mean 'llamacpp'?",
+        id="a server that is not there",
+    ),
+    pytest.param(
         "golden_path.yaml", "id: rt-qwen3-06b", "id: RT_1", "entries[0].id: 'RT_1' must match", id="id pattern"
     ),
     pytest.param(

@@ -54,6 +54,38 @@ def test_what_was_imported_is_compared_when_it_is_named(mlcc: Call, home: Path) 
     assert mlcc("compare", "--config", "feed").code == 1
 
 
+def test_a_home_that_only_imported_says_what_there_is_and_how_to_ask(mlcc: Call, home: Path) -> None:
+    publish_runs(home, [20.0, 30.0], config_id="feed", executor=None)
+    said = " ".join(mlcc("compare").out.split())
+    assert "the executor local measured nothing here" in said
+    assert "1 configuration by others (imported): feed; `mlcc compare --config ID`" in said
+    assert "mlcc run" not in said
+
+
+def test_a_beginning_that_several_have_names_what_was_imported_too(mlcc: Call, home: Path) -> None:
+    publish_runs(home, [20.0, 30.0], config_id="6zz", executor=None)
+    answer = mlcc("compare", "--config", "6")
+    assert (answer.code, answer.out) == (2, "")
+    assert "(6zz, " in answer.err
+    assert mlcc("compare", "--config", "6z").code == 1, "a beginning that it alone has"
+
+
+def test_the_table_does_not_contradict_its_status(mlcc: Call, home: Path) -> None:
+    publish_runs(home, [100.0, 110.0001])
+    answer = mlcc("compare")
+    assert answer.code == 1
+    assert "110.0001" in answer.out
+    assert "+10.0001 %" in answer.out
+
+
+def test_the_blessed_run_is_not_compared_with_itself(mlcc: Call, home: Path) -> None:
+    publish_runs(home, [20.0, 90.0])
+    mlcc("baselines", "bless", f"{FOREST}-g2", "--reason", "accepted")
+    answer = mlcc("compare", "--baseline", "blessed")
+    assert answer.code == 3
+    assert f"{FOREST}-g2 is the blessed one" in answer.out
+
+
 def test_a_newest_run_that_failed_is_said(mlcc: Call, home: Path) -> None:
     publish_runs(home, [20.0, 20.0])
     failed = {"status": "failed", "concurrency": 0, "failure_stage": "benchmark", "failure_reason": "no answer"}
@@ -80,6 +112,7 @@ def test_an_empty_home_has_nothing_to_compare(mlcc: Call, home: Path) -> None:
     [
         (["--baseline", "newest"], "use one of previous, best, median:N, blessed"),
         (["--baseline", "median:0"], "number above 0"),
+        (["--baseline", "median:1\N{FULLWIDTH DIGIT FIVE}"], "number above 0"),
         (["--threshold", "speed:5", "--threshold", "latency"], "has 2 mistakes"),
         (["--config", "nothing-like-it"], "nothing-like-it"),
         (["--executor", "moon"], "unknown executor 'moon'"),

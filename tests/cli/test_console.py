@@ -94,6 +94,25 @@ def test_csv_leaves_absent_values_empty_and_quotes_commas(capsys: pytest.Capture
     assert capsys.readouterr().out == 'a,a\n,"x,y"\ntrue,2026-01-02\n'
 
 
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        pytest.param("a\x1b[31mb", "a\\x1b[31mb", id="a colour"),
+        pytest.param("a\x00\x7f\x9b\r", "a\\x00\\x7f\\x9b\\x0d", id="NUL, delete, a sequence in one byte, return"),
+        pytest.param("a\tb\nc", "a\tb\nc", id="tabs and lines are what texts are made of"),
+        pytest.param("ä 語 \ud800", "ä 語 \\ud800", id="letters stay, half of one does not"),
+    ],
+)
+def test_nothing_that_is_said_commands_a_terminal(capsys: pytest.CaptureFixture[str], text: str, printed: str):
+    console.say(text)
+    console.warn(text)
+    assert capsys.readouterr() == (f"{printed}\n", f"warning: {printed}\n")
+    console.print_json({text.replace("\ud800", ""): 1})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {text.replace("\ud800", ""): 1}
+    assert not {"\x1b", "\x00", "\x7f", "\x9b"} & set(out)
+
+
 @pytest.mark.parametrize(("number", "text"), [(0, "no gaps"), (1, "1 gap"), (2, "2 gaps")])
 def test_a_count_agrees_with_its_noun(number, text):
     assert console.counted(number, "gap") == text

@@ -33,6 +33,8 @@ def baseline(**right_of: tuple[int, int]) -> dict[str, Any]:
     return evaluation(**right_of) | head
 
 
+FIRST = ("--first", "--justification", URL, "--baseline", "none-yet.json")
+
 Write = Callable[[str, Any], Path]
 
 
@@ -73,6 +75,7 @@ def gate(mlcc: Call, write: Write) -> Callable[..., Answer]:
         pytest.param(evaluation(tense=(90, 100), person=(80, 99)), (), 1, id="n changed"),
         pytest.param('{"eval_set', (), 2, id="cut"),
         pytest.param(evaluation(tense=(90, 100), person=(80, 100)), ("--rule", "strict"), 2, id="an unknown rule"),
+        pytest.param(evaluation(tense=(90, 100), person=(80, 100)), ("--rule", ""), 2, id="an empty rule"),
         pytest.param(evaluation(tense=(90, 100), person=(80, 100)), ("--tolerance", "2"), 2, id="percent for a share"),
     ],
 )
@@ -225,9 +228,40 @@ def test_an_unusable_request_is_one_sentence(mlcc: Call, words: tuple[str, ...],
     assert answer.code == 2 and said in answer.err and answer.out == ""
 
 
-def test_without_options_it_shows_its_page(mlcc: Call):
-    answer = mlcc("gate")
-    assert answer.code == 0 and "update-baseline" in answer.out
+@pytest.mark.parametrize(("command", "words"), [("gate", "update-baseline"), ("evaluate", "make-set")])
+def test_without_options_it_shows_its_page_and_lets_no_ci_pass(mlcc: Call, command: str, words: str):
+    answer = mlcc(command)
+    assert answer.code == 2 and words in answer.out
+
+
+@pytest.mark.parametrize("command", [("gate",), ("gate", "benchmarks")], ids=" ".join)
+def test_two_files_that_cannot_be_read_are_both_named(mlcc: Call, write: Write, command: tuple[str, ...]):
+    answer = mlcc(*command, "--candidate", str(write("new.json", "{")), "--baseline", "nowhere.json")
+    assert answer.code == 2 and answer.out == ""
+    assert "new.json is not readable as JSON" in answer.err and "cannot read nowhere.json" in answer.err
+
+
+def test_a_name_from_a_file_neither_commands_the_terminal_nor_makes_a_line_of_its_own(
+    gate: Callable[..., Answer], mlcc: Call, write: Write
+):
+    answer = gate(changed(buckets=SCORES | {"x\x1b[31m\nall buckets pass\x00": SCORES["tense"]}))
+    assert answer.code == 1
+    assert not {"\x1b", "\x00"} & set(answer.out + answer.err)
+    assert "all buckets pass" not in [line[: len("all buckets pass")] for line in answer.out.splitlines()]
+    assert "x\\x1b[31m all buckets pass\\x00" in answer.out
+    refused = mlcc(
+        "gate", "update-baseline", "--from", str(write("spoilt.json", changed(buckets={"\x1b[31m": 3}))), *FIRST
+    )
+    assert refused.code == 2 and "buckets.\\x1b[31m must be" in refused.err
+
+
+def test_the_table_has_as_many_digits_as_tell_a_verdict(gate: Callable[..., Answer]):
+    before = evaluation(with_items=False, a=(9000, 10000)) | {
+        name: value for name, value in baseline(a=(1, 1)).items() if name not in ("buckets", "items")
+    }
+    answer = gate(evaluation(with_items=False, a=(8796, 10000)), against=before)
+    assert answer.code == 1
+    assert "tolerated 2.00 pp" in answer.out and "-2.04 pp" in answer.out
 
 
 # ---- baselines
@@ -282,6 +316,16 @@ def test_an_update_that_cannot_chain_is_refused_and_changes_nothing(
     )
     assert answer.code == 2 and said in answer.err
     assert files_below(tmp_path) == kept
+
+
+def test_a_baseline_that_is_a_link_stays_one(mlcc: Call, write: Write, tmp_path: Path):
+    kept = write("kept.json", baseline(tense=(90, 100)))
+    link = tmp_path / "eval_baseline.json"
+    link.symlink_to(kept)
+    candidate = write("candidate.json", evaluation(tense=(95, 100)) | {"candidate_sha": "c" * 64})
+    words = ("--from", str(candidate), "--baseline", str(link), "--justification", f"{URL}2")
+    assert mlcc("gate", "update-baseline", *words).code == 0
+    assert link.is_symlink() and json.loads(kept.read_text())["baseline_sha"] == "c" * 64
 
 
 def test_the_first_baseline_and_the_json_of_an_update(mlcc: Call, write: Write, tmp_path: Path):

@@ -88,6 +88,25 @@ def test_a_model_that_nobody_configured_has_the_default_settings(mlcc: Call, hom
     assert found["recommendations"][0]["recommended_value"] == "fp8"
 
 
+def test_what_was_only_imported_is_its_own_present_configuration(mlcc: Call, home: Path) -> None:
+    imported = {"instance_type": "ml.g5.xlarge", "executor": None, "max_model_len": 4096}
+    publish(home, "none", [100.0, 101.0], **imported)
+    publish(home, "fp8", [150.0, 151.0], **imported)
+    publish(home, "gptq", [300.0], **imported)
+    named = mlcc("recommend", "--config", "noneml.g5.xlarge", "--json").document
+    present = {"quantization": "none", "tensor_parallel_degree": 1, "max_model_len": 4096, "kv_cache_dtype": "auto"}
+    assert named["current"] == present
+    (found,) = named["recommendations"]
+    assert found["recommended_value"] == "fp8"
+    assert [(each["recommended_value"], each["confidence"]) for each in found["alternatives"]] == [("gptq", "low")]
+    table = " ".join(mlcc("recommend", "--config", "noneml").out.split())
+    assert "quantization, instead of fp8: gptq +198.5 % (low confidence, 1 run)" in table
+    words = ("recommend", "--model", MODEL, "--instance", "ml.g5.xlarge", "--json")
+    assert mlcc(*words).document["current"] == present, "every row says 4096"
+    publish(home, "int8", [90.0], **{**imported, "max_model_len": 2048})
+    assert mlcc(*words).document["current"]["max_model_len"] is None, "rows that differ do not tell"
+
+
 def test_the_way_of_existing_installations_can_be_asked_for(mlcc: Call, home: Path) -> None:
     publish(home, "q8_0", [26.0])
     publish(home, "q4_1", [50.0, 52.0], workload="other")

@@ -115,6 +115,48 @@ def test_the_list_shows_version_digest_gate_cpqu_and_environment(mlcc: Call, hom
     assert mlcc("registry", "list", "--env", "staging", "--json").document["versions"] == []
 
 
+def test_a_loosened_gate_is_said_wherever_it_is_shown(mlcc: Call, home: Path, bundle: Path):
+    digest = bundle_digest(bundle)
+    registry = Registry(home / "model_registry", "dev")
+    registry.register_pending(digest, {"source": "model"})
+    loose = {"value": 0.9, "committed": 0.02, "loosened": True}
+    registry.record_gate(digest, decision(digest) | {"tolerance": loose})
+    for promoted in (False, True):
+        if promoted:
+            assert mlcc("registry", "promote", digest, "v1.0.0-dev").code == 0
+        assert "promote, loosened" in mlcc("registry", "list").out
+        assert mlcc("registry", "list", "--json").document["versions"][0]["loosened"] is True
+        shown = mlcc("registry", "show", digest).out
+        assert shown.count("loosened") == 1 + promoted
+
+
+@pytest.mark.parametrize("place", ["a file", "below a file", "below /proc", "a folder below a home that is a file"])
+def test_a_registry_that_cannot_be_made_is_one_sentence(
+    mlcc: Call, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+):
+    file = tmp_path / "file"
+    file.write_text("")
+    places = {"a file": file, "below a file": file / "x", "below /proc": Path("/proc/mlcc-no-such")}
+    if place in places:
+        monkeypatch.setenv("MLCC_MODEL_REGISTRY", str(places[place]))
+    else:
+        monkeypatch.setenv("MLCC_HOME", str(file))
+    answer = mlcc("registry", "register-pending", "model")
+    assert answer.code != 0 and answer.out == ""
+    said = [line for line in answer.err.splitlines() if not line.startswith("warning: ")]
+    assert len(said) == 1 and "MLCC_HOME" in said[0] and "permission" not in said[0]
+
+
+def test_an_index_that_is_a_link_stays_one(mlcc: Call, home: Path, bundle: Path, tmp_path: Path):
+    kept = tmp_path / "kept.jsonl"
+    root = home / "model_registry"
+    root.mkdir(parents=True)
+    (root / "index.jsonl").symlink_to(kept)
+    assert mlcc("registry", "register-pending", "model").code == 0
+    assert mlcc("registry", "promote", bundle_digest(bundle), "v1.0.0-dev").code == 0
+    assert (root / "index.jsonl").is_symlink() and kept.read_bytes().count(b"\n") == 2
+
+
 def test_a_changed_byte_is_found_and_named_and_nothing_goes_on(mlcc: Call, home: Path, bundle: Path):
     mlcc("registry", "register-pending", "model")
     mlcc("registry", "promote", bundle_digest(bundle)[:8], "v1.0.0-dev")

@@ -73,6 +73,20 @@ def test_the_line_to_rerun_runs_the_same_again(mlcc: Call, recipe: Path, tmp_pat
             "a run's folder says; drop --dry-run, --trials",
         ),
         (["--resume", "FOLDER"], "is no folder of a run"),
+        ([*FLAGS, "--trials", "1", "--plot", "plot.pdf"], "--plot must end in .svg or .png, not plot.pdf"),
+        ([*FLAGS, "--trials", "1", "--plot", "none/plot.svg"], "none; make it first"),
+        ([*FLAGS, "--trials", "1001", "--adaptive"], "--adaptive works with at most 1,000 trials per cell, not 1001"),
+        (
+            [
+                "--workload",
+                "benchmark:local-fastapi-logistic-1cpu",
+                *FLAGS[2:],
+                "--trials",
+                "1",
+                "--delay-control",
+            ],
+            "times its requests itself and cannot be slowed; drop --delay-control",
+        ),
     ],
 )
 def test_an_unusable_request_is_one_sentence_and_starts_nothing(
@@ -133,6 +147,36 @@ def test_an_error_row_is_a_failure_only_where_that_was_asked_for(mlcc: Call, rec
 def test_a_failing_cell_is_no_failure_of_the_command(mlcc: Call, recipe: Path):
     recipe.write_text(json.dumps(RECIPE | {"workload": "command"}))
     assert mlcc("triage", "run", "--recipe", str(recipe), "--strict", "--", "false").code == 0
+
+
+def test_a_run_that_has_ended_can_be_asked_for_more_and_drawn(mlcc: Call, home: Path, tmp_path: Path):
+    Path("probes_of_more.py").write_text(
+        "import os\nfrom resources.triage.workloads import Report\n\n"
+        "def probe(trial):\n"
+        "    slow = bool(trial.delay_s or os.environ.get('SLOW'))\n"
+        "    return Report(slow or trial.number % 2 == 1, (9.0 if slow else 1.0,))\n"
+    )
+    cells = [RECIPE["cells"][0], RECIPE["cells"][0] | {"name": "slow", "extra_env": {"SLOW": "1"}}]
+    path = tmp_path / "more.json"
+    path.write_text(json.dumps(RECIPE | {"workload": "python:probes_of_more:probe", "trials": 16, "cells": cells}))
+    first = mlcc("triage", "run", "--recipe", str(path), "--json").document
+    assert first["matrix"]["cells"][1]["confound"]["text"] == "speed (+800%)"
+    again = mlcc("triage", "run", "--resume", first["folder"], "--delay-control", "--plot", "plot.svg")
+    assert again.code == 0
+    assert "confounded (the delay alone does it, p = " in again.out
+    assert "slow: delay control: the baseline slowed by 8 ms a step failed in 0 of 16 trials" in again.out
+    assert "slow (delay control) 16 of 16: pass" in again.err
+    assert Path("plot.svg").read_text().startswith("<svg")
+    (rerun,) = [line for line in again.out.splitlines() if line.startswith("to rerun: ")]
+    assert rerun.endswith("--delay-control")
+
+
+def test_a_matrix_without_step_times_is_not_drawn_and_says_why(mlcc: Call, recipe: Path):
+    recipe.write_text(json.dumps(RECIPE | {"workload": "command"}))
+    answer = mlcc("triage", "run", "--recipe", str(recipe), "--plot", "plot.svg", "--", "true")
+    assert answer.code == 0
+    assert "nothing was drawn: no cell has failures and step times" in answer.err
+    assert not Path("plot.svg").exists()
 
 
 OPEN_ENDED = {"labels", "reasons", "warnings"}

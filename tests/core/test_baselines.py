@@ -61,12 +61,31 @@ def test_the_same_candidate_on_the_same_set_is_no_update():
     assert next_baseline(last, other_set, justification=URL).previous_baseline_sha == last.baseline_sha
 
 
+def test_a_changed_tolerance_keeps_the_results_of_the_same_bundle():
+    last = baseline()
+    again = replace(candidate(last.baseline_sha), buckets=last.buckets)
+    made = next_baseline(last, again, justification=OTHER_URL, tolerance=0.05)
+    assert chain_faults(made, last) == ()
+    with pytest.raises(UsageError, match="with other results"):
+        next_baseline(last, candidate(last.baseline_sha), justification=OTHER_URL, tolerance=0.05)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         pytest.param({"previous_baseline_sha": "x" * 40}, "the last baseline is of " + "b" * 40, id="of another chain"),
         pytest.param({"previous_baseline_sha": None}, "previous_baseline_sha is absent", id="of no chain"),
         pytest.param({"justification": None}, "justification is absent", id="without a reason"),
+        pytest.param({"justification": "because"}, "is no web address", id="with a word for a reason"),
+        pytest.param({"justification": "https://"}, "is no web address", id="with an address of no host"),
+        pytest.param({"tolerance_before": 0.02}, "no update wrote that", id="a tolerance said to have changed"),
+        pytest.param(
+            {"tolerance_pp": 0.01, "tolerance_before": 0.05}, "no update wrote that", id="stricter than what never was"
+        ),
+        pytest.param({"baseline_sha": "b" * 40}, "has other results", id="other results of the same bundle"),
+        pytest.param(
+            {"baseline_sha": "b" * 40, "buckets": baseline().buckets}, "cannot follow itself", id="itself once more"
+        ),
         pytest.param({"justification": URL}, "that of the last baseline", id="with the last one's reason"),
         pytest.param({"tolerance_pp": 0.1}, "rose from 0.02 to 0.1 by hand", id="loosened by hand"),
         pytest.param({"tolerance_pp": 0.1, "tolerance_before": 0.09}, "by hand", id="loosened by hand, badly covered"),
@@ -86,7 +105,9 @@ def test_an_unchanged_baseline_has_no_fault_and_a_stricter_one_by_hand_neither_n
 
 def test_a_baseline_edited_in_place_does_not_follow_itself():
     softer = replace(baseline(), buckets=candidate().buckets)
-    assert len(chain_faults(softer, baseline())) == 2, "neither its sha nor its reason changed"
+    faults = chain_faults(softer, baseline())
+    assert len(faults) == 3, "neither its sha nor its reason changed, and its results did"
+    assert "other results than the last baseline" in faults[-1]
 
 
 def test_a_first_baseline_may_not_name_one_before_it():

@@ -72,6 +72,27 @@ def test_the_baseline_says_what_is_tolerated_and_looser_is_never_silent():
     assert decided(base, slower, tolerance_pct={LATENCY: 1}).loosened == ()
 
 
+def test_every_reason_of_both_documents_and_of_their_comparison_comes_at_once():
+    base = document({"a": {LATENCY: [100.0], MEMORY: [1.0]}, "b": {LATENCY: [100.0]}, "c": {LATENCY: [1.0]}})
+    broken = document({"a": {LATENCY: [-1.0]}, "c": {}}, schema_version=9)
+    found = decided(base, broken)
+    expected = (
+        "schema_version is 9",
+        "configurations.a.e2e_latency_p90_ms",
+        "configurations.c must be",
+        "has no configuration b",
+        "has no metric gpu_memory_used_avg_gb of a",
+    )
+    assert len(found.reasons) == len(expected), found.reasons
+    assert all(words in reason for words, reason in zip(expected, found.reasons, strict=True))
+    assert (found.verdict, found.compared) == ("blocked", False)
+
+
+def test_a_reason_has_as_many_digits_as_tell_the_value_from_what_is_tolerated():
+    (reason,) = decided(one(LATENCY, 100.0), one(LATENCY, 110.04)).reasons
+    assert "10.04 % worse" in reason
+
+
 def runs(middle: float, spread: float, count: int, seed: int) -> list[float]:
     return list(middle * np.exp(spread * np.random.default_rng(seed).standard_normal(count)))
 

@@ -82,6 +82,8 @@ def test_a_given_threshold_stands_beside_the_default_of_the_others() -> None:
         ("throughput:nan", "'nan' is no number"),
         ("throughput:inf", "'inf' is no number"),
         ("latency:5%", "'5%' is no number"),
+        ("throughput:\N{FULLWIDTH DIGIT FIVE}", "is no number"),
+        ("throughput:1_0", "'1_0' is no number"),
     ],
 )
 def test_a_threshold_that_is_none_is_refused(text: str, said: str) -> None:

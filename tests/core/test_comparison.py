@@ -74,6 +74,26 @@ def test_a_metric_that_is_new_has_no_baseline() -> None:
     assert found == {THROUGHPUT: Verdict.PASS, ITL: Verdict.NO_BASELINE}
 
 
+@pytest.mark.parametrize(
+    ("base", "newest", "threshold", "delta", "digits"),
+    [
+        (100.0, 110.0, "10", 10.0, 4),
+        (100.0, 110.0001, "10", 10.0001, 7),
+        (100.0, 110.2, "10", 10.2, 4),
+        (10000.0, 11000.4, "10", 10.004, 6),
+        (100.0, 100.06, "0.07", 0.06, 5),
+        (100.0, 100.04, "0.03", 0.04, 5),
+    ],
+)
+def test_no_rounded_number_contradicts_the_verdict(
+    base: float, newest: float, threshold: str, delta: float, digits: int
+) -> None:
+    (found,) = compare_values(
+        run(2, **{LATENCY: newest}), [run(1, **{LATENCY: base})], PREVIOUS, read_thresholds([f"latency:{threshold}"])
+    )
+    assert (found.to_json()["delta_pct"], found.value_digits) == (delta, digits)
+
+
 def test_only_the_levels_of_the_newest_run_are_compared() -> None:
     rows = [row(1, concurrency=4), row(2), row(3), row(3, concurrency=2)]
     (found,) = compared(rows).configurations
@@ -89,11 +109,13 @@ def test_executors_are_never_compared_with_each_other() -> None:
     }
 
 
-def test_the_blessed_run_is_the_baseline_and_passes_itself() -> None:
+def test_the_blessed_run_is_the_baseline_of_newer_runs_alone() -> None:
     rows = [row(1), row(2, **{LATENCY: 600.0}), row(3, **{LATENCY: 620.0})]
     assert compared(rows, "blessed", blessed={"c1": "c1-g1"}).verdict is Verdict.REGRESSION
     assert compared(rows, "blessed", blessed={"c1": "c1-g2"}).verdict is Verdict.PASS
-    assert compared(rows, "blessed", blessed={"c1": "c1-g3"}).verdict is Verdict.PASS
+    itself = compared(rows, "blessed", blessed={"c1": "c1-g3"})
+    assert itself.verdict.exit_code == 3, "it would keep to itself whatever it measured"
+    assert "c1-g3 is the blessed one" in str(itself.configurations[0].reason)
     assert compared(rows, "blessed").verdict is Verdict.NO_BASELINE
 
 

@@ -120,6 +120,34 @@ def test_every_reason_of_both_documents_comes_at_once():
     assert len(worse.reasons) == 6, worse.reasons
 
 
+def test_what_is_wrong_in_a_document_hides_nothing_of_the_comparison():
+    broken = candidate_document({"tense": (float("nan"), 200), "person": (0.8, 5)}, eval_set_dvc_hash="f" * 32)
+    found = decide(baseline_of(baseline_document({**BEFORE, "verb": (0.9, 10)})), candidate_of(broken))
+    expected = ("not nan", "was evaluated on set", "has no bucket verb", "person has 5 items")
+    assert len(found.reasons) == len(expected), found.reasons
+    assert all(words in reason for words, reason in zip(expected, found.reasons, strict=True))
+    assert (found.verdict, found.compared, found.candidate) == ("blocked", False, None)
+
+
+def test_what_could_not_be_read_is_not_compared_once_more():
+    broken = candidate_document({"tense": (0.9, "200"), "person": (0.8, 50)}, eval_set_dvc_hash="", items=[7])
+    found = decide(baseline_of(baseline_document(BEFORE)), candidate_of(broken))
+    assert len(found.reasons) == 3, found.reasons
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        pytest.param(0.8796, "2.04 pp where 2.00 pp are tolerated", id="hidden by one digit"),
+        pytest.param(0.8799999, "2.00001 pp where 2.00000 pp are tolerated", id="hidden by four"),
+        pytest.param(0.85, "5.0 pp where 2.0 pp are tolerated", id="one digit tells"),
+    ],
+)
+def test_a_reason_has_as_many_digits_as_tell_the_drop_from_what_is_tolerated(after: float, words: str):
+    (reason,) = decided({"a": (after, 10_000_000)}, {"a": (0.9, 10_000_000)}).reasons
+    assert words in reason
+
+
 def both(before: Mapping[str, Sequence[bool]], after: Mapping[str, Sequence[bool]], **options: Any) -> GateDecision:
     """Decide on answers, item by item."""
     return decide(

@@ -3,10 +3,11 @@
 import itertools
 import json
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.loader import load_catalog
@@ -21,8 +22,13 @@ from mlcc_dagster.core.resolution import configuration_of
 CATALOG = load_catalog()
 SMOL = configuration_of(CATALOG.entry("local-llamacpp-smollm2-q4-1-2cpu"), CATALOG)
 QWEN = configuration_of(CATALOG.entry("rt-qwen3-4b"), CATALOG)
+FOREST = configuration_of(CATALOG.entry("local-fastapi-forest-1cpu"), CATALOG)
 CHAT = CATALOG.workloads["local_chat"]
 LIKE = Like("local", "llama 1", "local_chat", 2, metric_named("throughput"))
+
+
+def anything(configuration: Configuration) -> None:
+    """An executor that runs everything."""
 
 
 def runs(configuration: Configuration) -> str | None:
@@ -30,6 +36,7 @@ def runs(configuration: Configuration) -> str | None:
     return refuted[0].sentence if refuted else None
 
 
+@cache
 def space(configuration: Configuration = SMOL, *names: str, **kinds: Any) -> Space:
     return space_of(
         configuration,
@@ -60,7 +67,7 @@ def test_the_shipped_space_has_every_dimension_of_the_specification_with_its_sta
 
 
 def test_a_server_has_its_own_dimensions_in_the_place_of_the_general_ones() -> None:
-    own = space(refusal=lambda _: None)
+    own = space(refusal=anything)
     assert set(values(own)) == {
         *("quantization", "tensor_parallelism", "max_model_len", "kv_cache_dtype", "slots", "threads")
     }
@@ -79,7 +86,7 @@ def test_a_server_has_its_own_dimensions_in_the_place_of_the_general_ones() -> N
     ],
 )
 def test_the_present_setting_is_what_the_configuration_runs_with_and_can_be_chosen(configuration, present) -> None:
-    made = space(configuration, refusal=lambda _: None)
+    made = space(configuration, refusal=anything)
     named = made.named(made.present)
     assert {name: named[name] for name in present} == present
     assert made.present in made.settings
@@ -93,10 +100,19 @@ def test_only_what_nothing_speaks_against_can_be_chosen_and_what_is_left_out_say
     assert "does not compute in fp8" in made.left_out["quantization"]["fp8"]
     assert "more than Qwen/Qwen3-4B was made for" in made.left_out["max_model_len"]["131072"]
     assert all(runs(made.configured(setting)) is None for setting in made.settings)
-    everything = itertools.product(*(axis.values for axis in made.axes))
-    refused = [each for each in everything if each not in made.settings]
-    assert all(runs(made.configured(setting)) is not None for setting in refused)
-    assert refused, "the longest context fits with a small cache alone"
+
+
+def too_many_slots(configuration: Configuration) -> str | None:
+    many = configuration.serving_params.get("slots") == "8"
+    return "too much" if many and configuration.serving_params.get("kv_cache_type") != "q4_0" else runs(configuration)
+
+
+def test_a_value_that_can_run_in_some_combination_is_kept_for_those_alone() -> None:
+    made = space(SMOL, "slots", "kv_cache_dtype", refusal=too_many_slots)
+    assert values(made) == {"kv_cache_dtype": ("f16", "q8_0", "q4_0"), "slots": (1, 2, 3, 4, 6, 8)}
+    everything = set(itertools.product(*(axis.values for axis in made.axes)))
+    assert everything - set(made.settings) == {("f16", 8), ("q8_0", 8)}
+    assert made.left_out == {}
 
 
 def test_a_context_that_does_not_hold_a_request_of_the_workload_is_left_out() -> None:
@@ -114,6 +130,8 @@ def test_a_context_that_does_not_hold_a_request_of_the_workload_is_left_out() ->
         pytest.param(QWEN, ("slots",), "no parameter 'slots'", id="of another server"),
         pytest.param(SMOL, ("batching",), "declared for later", id="declared for later"),
         pytest.param(QWEN, ("tensor_parallelism",), "has another value that can run", id="no choice"),
+        pytest.param(FOREST, (), "can be searched; add one of its server", id="a predictor"),
+        pytest.param(FOREST, ("slots",), "use some of none that there are", id="a predictor's slots"),
     ],
 )
 def test_names_that_leave_nothing_to_search_are_refused(configuration, names, words: str) -> None:
@@ -121,6 +139,7 @@ def test_names_that_leave_nothing_to_search_are_refused(configuration, names, wo
         space(configuration, *names)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_every_setting_is_a_configuration_of_its_own_that_reads_back(data: st.DataObject) -> None:
     made = space(data.draw(st.sampled_from([SMOL, QWEN, replace(SMOL, serving_params={"slots": "2", "threads": "1"})])))
@@ -164,6 +183,7 @@ def row(configuration: Configuration = SMOL, **changes: Any) -> dict[str, Any]:
     return made | changes
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_row_of_a_setting_is_read_as_that_setting(data: st.DataObject) -> None:
     made = space(data.draw(st.sampled_from([SMOL, QWEN])))

@@ -147,6 +147,40 @@ def test_confidence_follows_runs_and_their_variation(values: list[float], confid
     assert found.confidence is confidence
 
 
+FP8 = rows([150.0, 150.4, 149.7, 150.1, 150.2], quantization="fp8")
+AWQ = rows([178.0, 179.0], quantization="awq")
+GPTQ = rows([300.0], quantization="gptq")
+
+
+@pytest.mark.parametrize(
+    ("others", "order", "why"),
+    [
+        ([GPTQ, AWQ, FP8], ["fp8", "awq", "gptq"], "many runs that agree lead, whatever few runs promise"),
+        ([GPTQ, AWQ], ["awq", "gptq"], "two runs before one"),
+        ([GPTQ], ["gptq"], "one run is better than nothing"),
+        (
+            [FP8, rows([160.0, 160.2, 159.9, 160.1, 160.3], quantization="int8")],
+            ["int8", "fp8"],
+            "of equals the larger",
+        ),
+        (
+            [rows([60.0, 150.0, 101.0, 140.0, 95.0], quantization="int8"), AWQ],
+            ["awq", "int8"],
+            "one that may be worse last",
+        ),
+        ([GPTQ, rows([50.0] * 6, quantization="int8")], ["gptq"], "what is worse is no alternative"),
+    ],
+)
+def test_the_best_supported_value_leads_and_the_others_stand_beside_it(
+    others: list[list[dict[str, object]]], order: list[str], why: str
+) -> None:
+    given = [*rows([100.0, 100.5, 99.6, 100.2, 100.1, 99.8]), *(each for other in others for each in other)]
+    (found,) = advice(given).to_json()["recommendations"]
+    values = [found["recommended_value"], *(each["recommended_value"] for each in found["alternatives"])]
+    assert values == order, why
+    assert all(each.keys() == found.keys() - {"alternatives"} for each in found["alternatives"])
+
+
 def test_a_side_with_one_run_has_no_interval() -> None:
     assert advice([*NOW, *rows([150.0], quantization="fp8")]).recommendations[0].interval_pct is None
     assert advice([*rows([100.0]), *rows([150.0] * 3, quantization="fp8")]).recommendations[0].interval_pct is None

@@ -1,6 +1,7 @@
 """What a bundle is, and bundles of real MLflow runs in a real local tracking store."""
 
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,23 @@ def test_all_artifacts_and_a_single_one_can_be_meant(tracking: Tracking, place: 
 
 
 @pytest.mark.slow
+def test_a_tracking_server_that_is_not_there_is_soon_said_to_be_out_of_reach(place: Home):
+    with socket.socket() as taken:  # bound and not listening: every connection is refused
+        taken.bind(("127.0.0.1", 0))
+        uri = f"http://someone:secret@127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UsageError, match="cannot reach the tracking store http://127") as refused:
+            fetch_run(place, "0" * 32, tracking_uri=uri)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("scheme", ["sqlite:///", "sqlite+pysqlite:///", "file://", ""])
+def test_a_tracking_store_that_is_not_there_is_not_made(place: Home, tmp_path: Path, scheme: str):
+    with pytest.raises(UsageError, match="there is no tracking store"):
+        fetch_run(place, "0" * 32, tracking_uri=f"{scheme}{tmp_path / 'nowhere'}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
 def test_a_bundle_that_was_changed_since_it_was_fetched_is_refused(tracking: Tracking, place: Home):
     run_id = tracking.run(LOGGED)
     fetched = fetch_run(place, run_id, tracking_uri=tracking.uri)
@@ -272,5 +290,5 @@ def test_without_mlflow_one_sentence_says_how_to_install_it(place: Home, monkeyp
     with pytest.raises(
         NotInstalled, match=r"needs the package of mlflow; install it with `pip install 'mlcc-dagster\[gate\]'`"
     ):
-        fetch_run(place, "0" * 32, tracking_uri="sqlite:///x.db")
+        fetch_run(place, "0" * 32, tracking_uri="https://tracking.example.com")
     assert not (place.root / "candidates").exists()

@@ -19,7 +19,7 @@ from mlcc_dagster.core.triage.recipe import Cell, Recipe, baseline_of
 from mlcc_dagster.core.triage.schedule import Trials, cell_by_cell
 from mlcc_dagster.core.triage.trials import TrialResult, Verdict
 
-HOPELESS = 0.03
+HOPELESS = 0.04
 """The chance of a credit below which a cell is given up."""
 
 ERRORS_AT_FIRST = 5

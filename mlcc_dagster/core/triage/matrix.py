@@ -14,7 +14,7 @@ from typing import Any
 from mlcc_dagster.core.triage.anytime import anytime_evidence
 from mlcc_dagster.core.triage.confound import Assessment, Tag, assess, baseline_warnings
 from mlcc_dagster.core.triage.delay_control import Control, control_evidence, controlled
-from mlcc_dagster.core.triage.minimal_sets import Minimum, minima
+from mlcc_dagster.core.triage.minimal_sets import Measured, Minimum, minima
 from mlcc_dagster.core.triage.names import folder_name, trial_file
 from mlcc_dagster.core.triage.options import NO_OPTIONS, RunOptions
 from mlcc_dagster.core.triage.recipe import Recipe, plain
@@ -93,7 +93,8 @@ class Matrix:
         """What is known of the smallest parts of stacks that have an effect."""
         if not self.recipe.stacked:
             return ()
-        return minima(self.recipe, self.statistics, self.assessments, self.baseline)
+        measured = Measured(self.trials, self.statistics, self.assessments, self.baseline, self.options.adaptive)
+        return minima(self.recipe, measured)
 
     @property
     def warnings(self) -> list[str]:

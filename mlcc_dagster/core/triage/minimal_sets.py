@@ -21,11 +21,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from mlcc_dagster.core.triage.anytime import e_value, failures
 from mlcc_dagster.core.triage.cell_evidence import SIGNIFICANCE, fisher_less
 from mlcc_dagster.core.triage.confound import Assessment, Tag
 from mlcc_dagster.core.triage.names import LONGEST_NAME, folder_name
 from mlcc_dagster.core.triage.recipe import NO_MITIGATION, Cell, Recipe
 from mlcc_dagster.core.triage.statistics import CellStatistics
+from mlcc_dagster.core.triage.trials import TrialResult
 
 MOST_STACKED = 12
 """Mitigations of a stack that is examined; beyond it there are too many parts."""
@@ -75,10 +77,10 @@ class TriedPart:
 
 @dataclass(frozen=True)
 class Minimum:
-    """What is known of a stack. `smallest` are the smallest parts that are known to be enough, the whole stack at worst;
-    `proven` says that every smaller one is excluded; `needed` are the mitigations without which the stack is shown to do
-    less; `following` is the part to be tried next, none when nothing is left to learn; `doubts` are clauses on what the
-    answer rests on."""
+    """What is known of a stack. `smallest` are the smallest parts that are known to be enough, the whole stack at
+    worst; `proven` says that every smaller one is excluded, each by evidence; `needed` are the mitigations without which the
+    stack is shown to do less; `following` is the part to be tried next, none when nothing is left to learn; `doubts` are
+    clauses on what the answer rests on."""
 
     cell: str
     stack: tuple[str, ...]
@@ -122,21 +124,45 @@ class Minimum:
         }
 
 
-def minima(
-    recipe: Recipe, cells: Mapping[str, CellStatistics], assessments: Mapping[str, Assessment], baseline: str
-) -> tuple[Minimum, ...]:
-    """Return what is known of every stack that has an effect and is no part of another one that has it in the same environment,
-    in the order of the recipe. `cells` and `assessments` are those of the recipe's cells by name."""
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a recipe's cells, by name, and which of them is the baseline. `adaptive` says that the numbers of
+    trials depended on what they said."""
+
+    trials: Mapping[str, Sequence[TrialResult]]
+    statistics: Mapping[str, CellStatistics]
+    assessments: Mapping[str, Assessment]
+    baseline: str
+    adaptive: bool = False
+
+    def p_value(self, lower: str, higher: str) -> float:
+        """Return how likely chance alone makes one cell fail so much less often than the other: Fisher's p-value, or, where
+        trials were shared out adaptively, 1 over the e-value, which holds however they were."""
+        less, more = self.statistics[lower], self.statistics[higher]
+        if not less.verdicts or not more.verdicts:
+            return 1.0
+        if self.adaptive:
+            return 1 / e_value(failures(self.trials[higher]), failures(self.trials[lower]))
+        return fisher_less(less.failed, less.verdicts, more.failed, more.verdicts)
+
+    def effect_p_value(self, cell: str, effect: Effect, beside: str) -> float:
+        """Return how likely chance alone makes a cell show so much more of an effect than another one."""
+        return self.p_value(cell, beside) if effect is Effect.CURES else self.p_value(beside, cell)
+
+
+def minima(recipe: Recipe, measured: Measured) -> tuple[Minimum, ...]:
+    """Return what is known of every stack that has an effect and is no part of another one that has it under otherwise equal
+    conditions, in the order of the recipe."""
     effects = {
         cell.name: effect
         for cell in recipe.cells
         if 2 <= len(cell.mitigations) <= MOST_STACKED
-        and cell.name != baseline
-        and (effect := _effect(cells[cell.name], cells[baseline], assessments[cell.name])) is not None
+        and cell.name != measured.baseline
+        and (effect := _effect(cell.name, measured)) is not None
     }
     stacks = [cell for cell in recipe.cells if cell.name in effects]
     return tuple(
-        _minimum(recipe, stack, effects[stack.name], cells, assessments, baseline)
+        _minimum(recipe, stack, effects[stack.name], measured)
         for stack in stacks
         if not any(
             _below(stack, other) and effects[stack.name] is effects[other.name]
@@ -184,39 +210,19 @@ def _below(cell: Cell, stack: Cell) -> bool:
     return alike and bool(own) and own < whole
 
 
-def _effect(cell: CellStatistics, base: CellStatistics, assessment: Assessment) -> Effect | None:
-    if assessment.tag is Tag.CREDITED:
+def _effect(cell: str, measured: Measured) -> Effect | None:
+    if measured.assessments[cell].tag is Tag.CREDITED:
         return Effect.CURES
-    if not cell.verdicts or not base.verdicts or cell.unreliable or base.unreliable:
+    if measured.statistics[cell].unreliable or measured.statistics[measured.baseline].unreliable:
         return None
-    return Effect.TRIGGERS if _p(cell, base, Effect.TRIGGERS) <= SIGNIFICANCE else None
+    triggers = measured.effect_p_value(cell, Effect.TRIGGERS, measured.baseline) <= SIGNIFICANCE
+    return Effect.TRIGGERS if triggers else None
 
 
-def _p(cell: CellStatistics, base: CellStatistics, effect: Effect) -> float:
-    """Return how likely chance makes a difference of that direction."""
-    less, more = (cell, base) if effect is Effect.CURES else (base, cell)
-    return fisher_less(less.failed, less.verdicts, more.failed, more.verdicts)
-
-
-def _minimum(
-    recipe: Recipe,
-    stack: Cell,
-    effect: Effect,
-    cells: Mapping[str, CellStatistics],
-    assessments: Mapping[str, Assessment],
-    baseline: str,
-) -> Minimum:
+def _minimum(recipe: Recipe, stack: Cell, effect: Effect, measured: Measured) -> Minimum:
     names = tuple(name for name in stack.mitigations if name != NO_MITIGATION)
-    parts = []
-    place = 0
-    for cell in recipe.cells:
-        if cell.name == baseline or not _below(cell, stack):
-            continue
-        place += 1
-        if not cells[cell.name].trials:
-            continue
-        level = _level(place)
-        parts.append(_tried(cell, stack, effect, cells, assessments[cell.name], baseline, level))
+    tried_in = [cell for cell in recipe.cells if cell.name != measured.baseline and _below(cell, stack)]
+    parts = [_tried(cell, stack, effect, measured, _level(place)) for place, cell in enumerate(tried_in, start=1)]
     whole = frozenset(names)
     enough = [part.mitigations for part in parts if part.finding is Finding.ENOUGH]
     # one direct finding counts for more than what follows from the assumption
@@ -229,9 +235,9 @@ def _minimum(
     fewest = min((len(each) for each in enough), default=len(whole))
     smallest = tuple(dict.fromkeys(each for each in enough if len(each) == fewest)) or (whole,)
     candidate = _smallest_hitting(names, [whole, *(whole - each for each in lacking)])
-    proven = len(candidate) >= fewest
+    settled = len(candidate) >= fewest
     following = None
-    if not proven:
+    if not settled:
         tried = {part.mitigations for part in parts}
         left_out = [whole - {name} for name in names]
         open_ones = [each for each in left_out if each not in tried and not any(e <= each for e in enough)]
@@ -242,6 +248,7 @@ def _minimum(
         for part in parts
         if part.finding is Finding.UNDECIDED and part.mitigations in lacking
     ]
+    proven = settled and not doubts
     doubts += [
         f"{_named(names, part.mitigations)} does less than a part of it: more undoes what fewer do" for part in undone
     ]
@@ -251,28 +258,15 @@ def _minimum(
     return Minimum(stack.name, names, effect, tuple(parts), smallest, proven, needed, following, tuple(doubts))
 
 
-def _tried(
-    cell: Cell,
-    stack: Cell,
-    effect: Effect,
-    cells: Mapping[str, CellStatistics],
-    assessment: Assessment,
-    baseline: str,
-    level: float,
-) -> TriedPart:
-    own, base, whole = cells[cell.name], cells[baseline], cells[stack.name]
-    mitigations = frozenset(cell.mitigations) - {NO_MITIGATION}
-    if not own.verdicts:
-        return TriedPart(mitigations, cell.name, Finding.UNDECIDED, 1.0, level, 1.0)
-    p_value = _p(own, base, effect)
-    p_stack = _p(whole, own, effect)
-    shown = p_value <= level and not own.unreliable
+def _tried(cell: Cell, stack: Cell, effect: Effect, measured: Measured, level: float) -> TriedPart:
+    p_value = measured.effect_p_value(cell.name, effect, measured.baseline)
+    p_stack = measured.effect_p_value(stack.name, effect, cell.name)
+    shown = p_value <= level and not measured.statistics[cell.name].unreliable
     if effect is Effect.CURES:
-        # a part that is only slower is no cure, and trials that were shared out adaptively have evidence of their own
-        early = assessment.anytime is not None and assessment.anytime.e_value >= 1 / level
-        at_end = assessment.anytime is None or assessment.anytime.ended
-        shown = assessment.tag is Tag.CREDITED and (early or (at_end and shown))
+        # a part that is only slower is no cure
+        shown = shown and measured.assessments[cell.name].tag is Tag.CREDITED
     finding = Finding.ENOUGH if shown else Finding.LACKS if p_stack <= SIGNIFICANCE else Finding.UNDECIDED
+    mitigations = frozenset(cell.mitigations) - {NO_MITIGATION}
     return TriedPart(mitigations, cell.name, finding, p_value, level, p_stack)
 
 

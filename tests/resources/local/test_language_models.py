@@ -91,6 +91,12 @@ def assert_nothing_left(run: Run) -> None:
             id="an unknown cache format",
         ),
         pytest.param({"serving_params": {"ctx_size": "99"}}, "serving parameter ctx_size is unknown", id="unknown"),
+        pytest.param({"serving_params": {"threads": "1"}}, None, id="a thread for its CPU"),
+        pytest.param(
+            {"serving_params": {"threads": "2"}}, "threads 2 is more than the CPUs of local.1cpu (1)", id="more threads"
+        ),
+        pytest.param({"serving_params": {"threads": "0"}}, "must be a whole number from 1 to 64", id="no thread"),
+        pytest.param({"serving_params": {"threads": "all"}}, "must be a whole number from 1 to 64", id="no number"),
     ],
 )
 def test_it_says_what_it_cannot_run(tmp_path: Path, changes: dict[str, Any], words: str | None) -> None:
@@ -131,6 +137,9 @@ def test_the_gaps_of_the_local_tier_are_two_quantizations_on_the_cheapest_instan
     [
         pytest.param({}, {"threads": 1, "slots": 2, "max_model_len": 2048, "kv_cache_type": "f16"}, id="defaults"),
         pytest.param({"instance_type": "local.2cpu"}, {"threads": 2}, id="threads are the CPUs of the instance"),
+        pytest.param(
+            {"instance_type": "local.2cpu", "serving_params": {"threads": "1"}}, {"threads": 1}, id="fewer threads"
+        ),
         pytest.param({"max_model_len": 512}, {"max_model_len": 512}, id="context"),
         pytest.param(
             {"serving_params": {"slots": "3", "kv_cache_type": "q4_0"}},

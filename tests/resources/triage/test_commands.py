@@ -13,6 +13,8 @@ import pytest
 from triage_runs import everything_below, plan, recipe
 
 from mlcc_dagster.core.exceptions import InvalidInput
+from mlcc_dagster.core.triage.confound import Tag
+from mlcc_dagster.core.triage.options import RunOptions
 from resources.triage import commands
 from resources.triage.runner import Ended, run
 
@@ -220,3 +222,21 @@ def test_a_real_process_that_is_interrupted_keeps_what_is_done_and_goes_on(tmp_p
     assert [cell["statistics"]["passed"] for cell in matrix["cells"]] == [3, 3]
     assert (folder / "cells/c0/trial_1.json").read_bytes() == kept
     assert {path.name for path in marks.iterdir()} == {f"c{cell}-{trial}" for cell in range(2) for trial in range(3)}
+
+
+PAUSING = """
+import json, os, sys
+slower = float(os.environ.get("SLOW", 0)) + float(os.environ.get("MLCC_TRIAL_DELAY_MS", 0))
+with open(os.environ["MLCC_TRIAL_REPORT"], "w") as file:
+    json.dump({"step_times_ms": [1 + slower]}, file)
+sys.exit(slower == 0)
+"""
+
+
+def test_a_command_is_told_by_how_much_it_shall_pause(tmp_path: Path):
+    document = recipe({}, {"extra_env": {"SLOW": "20"}}, workload="command", trials=4, steps=1)
+    made = plan(document, command=[sys.executable, "-c", PAUSING], options=RunOptions(delay_control=True))
+    found = run(made, tmp_path / "out").matrix.assessments["c1"]
+    assert found.tag is Tag.CONFOUNDED
+    assert found.control is not None
+    assert found.control.delay_ms == 20

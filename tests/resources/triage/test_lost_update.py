@@ -6,17 +6,20 @@ import pytest
 from triage_runs import plan, recipe
 
 from mlcc_dagster.core.triage.confound import Tag
+from mlcc_dagster.core.triage.options import RunOptions
 from resources.triage.examples.lost_update import expected_failure_rate
 from resources.triage.runner import run
 
 TRIALS = 24
 STEPS = 20
+THRESHOLD = {"threshold": 2.0}
+"""A machine under load wakes threads late in one cell and not in another; the sleep makes steps three times as long."""
 
 
 @pytest.mark.slow
 def test_the_lock_is_credited_and_the_mere_slow_down_is_tagged_as_speed(tmp_path: Path):
     cells = [{}, {"mitigations": ["example_lock"]}, {"mitigations": ["example_sleep"]}]
-    ended = run(plan(recipe(*cells, trials=TRIALS, steps=STEPS)), tmp_path)
+    ended = run(plan(recipe(*cells, trials=TRIALS, steps=STEPS, confound=THRESHOLD)), tmp_path)
     base, lock, sleep = ended.matrix.statistics.values()
     # four standard deviations of the share, and as much again for a machine whose threads wait longer than they ask to
     expected = expected_failure_rate(STEPS)
@@ -28,6 +31,32 @@ def test_the_lock_is_credited_and_the_mere_slow_down_is_tagged_as_speed(tmp_path
     assert set(base.labels) == {"lost update"}
     tags = [each.tag for each in ended.matrix.assessments.values()]
     assert tags == [Tag.BASELINE, Tag.CREDITED, Tag.SPEED]
+
+
+@pytest.mark.slow
+def test_the_delay_control_says_that_the_slow_down_is_no_cure(tmp_path: Path):
+    cells = [{}, {"mitigations": ["example_sleep"]}]
+    document = recipe(*cells, trials=TRIALS, steps=STEPS)
+    ended = run(plan(document, options=RunOptions(delay_control=True)), tmp_path)
+    sleep = ended.matrix.assessments["c1"]
+    assert sleep.tag is Tag.CONFOUNDED
+    assert sleep.control is not None
+    assert sleep.control.statistics.failed == 0
+    assert sleep.control.delay_ms > 10
+    assert "so the delay alone explains what the cell seems to cure" in ended.matrix.markdown()
+
+
+@pytest.mark.slow
+def test_of_three_flags_the_two_that_are_needed_are_found(tmp_path: Path):
+    """A lock that one of both threads does not take is none; the third flag does nothing."""
+    stack = ["example_lock_first", "omp_one_thread", "example_lock_second"]
+    cells = [{}, {"name": "all", "mitigations": stack}]
+    document = recipe(*cells, trials=TRIALS, steps=STEPS + 10, confound=THRESHOLD)
+    ended = run(plan(document, options=RunOptions(minimize=True)), tmp_path)
+    assert ended.matrix.minima, ended.matrix.markdown()
+    (minimum,) = ended.matrix.minima
+    assert minimum.smallest == (frozenset({"example_lock_first", "example_lock_second"}),), minimum.line()
+    assert set(minimum.needed) == {"example_lock_first", "example_lock_second"}
 
 
 def test_a_length_of_sleep_that_is_no_number_is_no_failure_of_the_example(tmp_path: Path):

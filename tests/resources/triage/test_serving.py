@@ -7,6 +7,7 @@ import pytest
 from triage_runs import plan, recipe
 
 from resources import processes
+from resources.home import Home
 from resources.ledger import Ledger
 from resources.local.executor import KINDS
 from resources.triage.runner import run
@@ -65,6 +66,20 @@ def test_a_stage_that_fails_is_a_failure_and_one_before_it_is_not(tmp_path: Path
         ended = run(plan(document), tmp_path)
         (cell,) = ended.matrix.statistics.values()
         assert cell.exit_status_counts[status] == 1, cell.reasons
+
+
+@pytest.mark.slow
+def test_a_slot_that_does_not_become_free_is_no_failure_of_the_cell(tmp_path: Path, home: Path):
+    own = Home(home).ensure()
+    (home / "settings.yaml").write_text("slot_wait_seconds: 1\n")
+    assert Ledger(own.database).acquire_slot("local", "a-run-of-somebody-else", capacity=1, lease_seconds=600)
+    ended = run(plan(recipe({}, workload="stage:test:local-fastapi-logistic-1cpu", trials=1)), tmp_path)
+    (cell,) = ended.matrix.statistics.values()
+    assert cell.exit_status_counts["infrastructure_failed"] == 1, cell.reasons
+    (reason,) = cell.reasons
+    assert "held by a-run-of-somebody-else; let it end and resume the run" in reason
+    built = run(plan(recipe({}, workload="stage:build:local-fastapi-logistic-1cpu", trials=1)), tmp_path)
+    assert built.matrix.statistics["c0"].passed == 1, "what deploys nothing asks for no slot"
 
 
 def test_variables_of_a_cell_set_the_server_as_they_set_llama_cpps_own():

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlcc_dagster.core.triage.options import NO_OPTIONS, RunOptions
 from resources.triage.plans import Plan, checked
 from resources.triage.recipe_files import read_sidecars
 
@@ -15,11 +16,20 @@ def recipe(*cells: dict[str, Any], workload: str = "lost-update", **values: Any)
 
 
 def plan(
-    document: dict[str, Any], *sidecars: Path, command: Sequence[str] | None = None, seconds: float = 60.0
+    document: dict[str, Any],
+    *sidecars: Path,
+    command: Sequence[str] | None = None,
+    seconds: float = 60.0,
+    options: RunOptions = NO_OPTIONS,
 ) -> Plan:
     """Check a recipe document as the command line does."""
     return checked(
-        document, source="recipe.yaml", sidecars=read_sidecars(sidecars), command=command, trial_seconds=seconds
+        document,
+        source="recipe.yaml",
+        sidecars=read_sidecars(sidecars),
+        command=command,
+        trial_seconds=seconds,
+        options=options,
     )
 
 

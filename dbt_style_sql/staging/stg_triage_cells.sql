@@ -1,0 +1,5 @@
+WITH cells AS (
+    SELECT * FROM {{ source('mlcc_ci', 'triage_cells') }}
+)
+
+SELECT * FROM cells
