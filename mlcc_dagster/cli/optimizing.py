@@ -305,27 +305,30 @@ class _Loop:
         """Measure the best and the present setting in turns, as many pairs as were asked for and can be afforded. A pair of which
         a run fails is made up for, as often as there are pairs."""
         pairs: list[tuple[float, float]] = []
-        bounds = self.search.bounds
-        for number in range(2 * bounds.pairs):
-            if len(pairs) == bounds.pairs:
+        for number in range(2 * self.search.bounds.pairs):
+            if len(pairs) == self.search.bounds.pairs:
                 break
-            for second, is_best in enumerate(turn(number)):
-                self.report.comparison_ended = comparison_ended(bounds, self.used(0), first=number == 0 and not second)
-                if self.report.comparison_ended is not None:
-                    break
-                trial = self.measure("compare", best if is_best else self.search.space.present)
-                if self.report.interrupted:
-                    return
-                if trial.value is None:
-                    break
-            else:
-                first, last = (trial.value for trial in self.report.trials[-2:])
-                assert first is not None and last is not None, "a run without a value ends the pair"
-                pairs.append((last, first) if turn(number)[0] else (first, last))
-                continue
-            if self.report.comparison_ended is not None:
+            pair = self.pair(best, number)
+            if pair is not None:
+                pairs.append(pair)
+            elif self.report.interrupted or self.report.comparison_ended is not None:
                 break
         self.report.improvement = improvement_of(self.search.metric, pairs)
+
+    def pair(self, best: Setting, number: int) -> tuple[float, float] | None:
+        """Measure both settings once and return (present, best); none where a run failed, was interrupted or could not be
+        afforded, which the report then says."""
+        values: dict[bool, float] = {}
+        for is_best in turn(number):
+            first = number == 0 and not values
+            self.report.comparison_ended = comparison_ended(self.search.bounds, self.used(0), first=first)
+            if self.report.comparison_ended is not None:
+                return None
+            trial = self.measure("compare", best if is_best else self.search.space.present)
+            if trial.value is None or self.report.interrupted:
+                return None
+            values[is_best] = trial.value
+        return values[False], values[True]
 
     def used(self, tried: int) -> Used:
         """Return what the search has used by now."""

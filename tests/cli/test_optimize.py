@@ -287,7 +287,7 @@ def test_a_benchmark_that_is_not_asked_to_start_says_what_it_would_take(bench: B
 
 
 @pytest.mark.slow
-def test_a_search_is_played_from_end_to_end(mlcc_process: Call) -> None:
+def test_a_search_is_played_from_end_to_end(mlcc_process: Call, home: Path) -> None:
     answer = mlcc_process(
         *("optimize", "rt-qwen3-4b", "--executor", "replay", "--parameters", "quantization"),
         *("--max-trials", "2", "--pairs", "3", "--json"),
@@ -296,9 +296,8 @@ def test_a_search_is_played_from_end_to_end(mlcc_process: Call) -> None:
     document = answer.document
     assert document["verdict"] == "better", "fewer bits are faster in the model of outcomes"
     assert document["executor"] == "replay"
-    rows = mlcc_process(
-        *("sql", "ask", "--executor", "replay", "--json"), "SELECT run_type, run_id FROM mlcc_ci.benchmark_results"
-    ).document
+    played = Home(home).replay()
+    rows = ResultStore(played.results, SqliteCiTable(played.database).fenced_out).snapshot().rows()
     assert len({row["run_id"] for row in rows}) == len(document["trials"])
     assert {row["run_type"] for row in rows} == {"optimization"}
 
