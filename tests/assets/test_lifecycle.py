@@ -389,13 +389,17 @@ def test_a_fault_of_the_platform_itself_ends_the_run_with_its_sentence_and_frees
     graph.assert_nothing_alive()
 
 
-def test_a_run_that_lost_its_lease_on_the_way_publishes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "stage", [Stage.REGISTER, Stage.TEST], ids=["before its verdict", "just before its benchmark is noted"]
+)
+def test_a_run_that_lost_its_lease_on_the_way_publishes_nothing(tmp_path: Path, stage: Stage) -> None:
     def taken(request: StageRequest) -> None:
         graph.platform.ci.interrupt(request.run_id, "another owner took it")
 
-    graph = Graph.over(tmp_path / "home", {Stage.REGISTER: taken})
+    graph = Graph.over(tmp_path / "home", {stage: taken})
     run = graph.run(round_id="r1")
     assert not run.success
+    assert [event.step_key for event in run.all_events if event.is_step_failure] == ["lifecycle.verdict"]
     assert "no longer holds" in graph.failure(run)
     assert graph.materialized(run) == {}
     assert graph.rows() == []
